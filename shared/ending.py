@@ -1,0 +1,61 @@
+"""How a call can end: the closed list behind the call record, the metric label and the log field.
+
+It does not end calls; `worker/call.py`, the dispatcher and the reaper say which of these it was.
+"""
+
+from enum import StrEnum
+
+
+class CallResult(StrEnum):
+    """The five ways a call can turn out."""
+
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+class CallEnd(StrEnum):
+    """Why a call ended; `result` and `sip_status` follow from it."""
+
+    CALLER_HANGUP = "caller_hangup"
+    AGENT_HANGUP = "agent_hangup"
+    MAX_DURATION = "max_duration"
+    CALLER_CANCELLED = "caller_cancelled"
+    LEASE_INVALID = "lease_invalid"
+    NO_CAPACITY = "no_capacity"
+    NO_COMMON_CODEC = "no_common_codec"
+    SESSION_UNAVAILABLE = "session_unavailable"
+    SESSION_LOST = "session_lost"
+    MEDIA_FAILED = "media_failed"
+    INTERNAL_ERROR = "internal_error"
+    WORKER_STOPPED = "worker_stopped"
+    WORKER_LOST = "worker_lost"
+
+    @property
+    def result(self) -> CallResult:
+        """The outcome this reason belongs to."""
+        return _ENDINGS[self][0]
+
+    @property
+    def sip_status(self) -> int:
+        """The final response an unanswered INVITE gets; an answered call gets a BYE instead (RFC 3261 section 21)."""
+        return _ENDINGS[self][1]
+
+
+_ENDINGS: dict[CallEnd, tuple[CallResult, int]] = {
+    CallEnd.CALLER_HANGUP: (CallResult.COMPLETED, 200),
+    CallEnd.AGENT_HANGUP: (CallResult.COMPLETED, 603),
+    CallEnd.MAX_DURATION: (CallResult.COMPLETED, 603),
+    CallEnd.CALLER_CANCELLED: (CallResult.CANCELLED, 487),
+    CallEnd.LEASE_INVALID: (CallResult.REFUSED, 403),
+    CallEnd.NO_CAPACITY: (CallResult.REFUSED, 503),
+    CallEnd.NO_COMMON_CODEC: (CallResult.REFUSED, 488),
+    CallEnd.SESSION_UNAVAILABLE: (CallResult.FAILED, 503),
+    CallEnd.SESSION_LOST: (CallResult.FAILED, 503),
+    CallEnd.MEDIA_FAILED: (CallResult.FAILED, 500),
+    CallEnd.INTERNAL_ERROR: (CallResult.FAILED, 500),
+    CallEnd.WORKER_STOPPED: (CallResult.FAILED, 503),
+    CallEnd.WORKER_LOST: (CallResult.LOST, 503),
+}

@@ -1,0 +1,35 @@
+"""Logging of every process: structlog, one JSON object per line on stdout, and into a file when one is named.
+
+It does not decide what is logged. Event names are static, data goes into attributes, and numbers, transcripts, audio
+and secrets are not logged at all.
+"""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(level: str, file: str = "", **context: str | int) -> None:
+    """Sets up logging for this process; `context` (for example worker=...) stands on every line it writes."""
+    targets: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if file:
+        targets.append(logging.FileHandler(file))
+    logging.basicConfig(level=level, format="%(message)s", handlers=targets, force=True)
+    # Libraries below us report their own troubles; what they say at INFO repeats what our events already say.
+    for library in ("aiohttp", "asyncio", "azure", "redis"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("event"),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(**context)

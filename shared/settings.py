@@ -1,0 +1,260 @@
+"""Every setting of every process: frozen values read from the environment (and `.env`), checked once at start.
+
+It does not hold per-agent conversation rules, and nothing reads a setting from anywhere but these objects.
+"""
+
+import ipaddress
+import os
+import socket
+from enum import StrEnum
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import ConfigError
+
+PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
+
+PORTS_PER_CALL = 6
+"""RTP and RTCP, times three: a port rests while two other calls come and go, so that late packets of the last call
+cannot reach the next one."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class DispatchMode(StrEnum):
+    """How the dispatcher hands a call over."""
+
+    PROXY = "proxy"
+    REDIRECT = "redirect"
+
+
+class PlacementPolicy(StrEnum):
+    """Which of the workers with room gets the next call."""
+
+    SPREAD = "spread"
+    PACK = "pack"
+
+
+class AudioFormat(StrEnum):
+    """What Voice Live is fed and answers with."""
+
+    G711 = "g711"
+    PCM16 = "pcm16"
+
+
+def setting(env: str, default: Any, description: str, **limits: Any) -> Any:
+    """Returns a field that is read from the environment variable `env`."""
+    return Field(default, validation_alias=AliasChoices(env), description=description, **limits)
+
+
+class PoolSettings(BaseSettings):
+    """What every process of the pool must agree on."""
+
+    model_config = SettingsConfigDict(frozen=True, env_file=".env", extra="ignore", populate_by_name=True)
+
+    redis_url: str = setting("REDIS_URL", "redis://127.0.0.1:6379/0", "Redis that holds the control plane.")
+    lease_secret: SecretStr = setting(
+        "LEASE_SECRET", ..., "Signs lease tokens; the same for all dispatchers and workers, 16 characters or more."
+    )
+    log_level: str = setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")
+    sip_local_address: str = setting("SIP_LOCAL_ADDRESS", "0.0.0.0", "Address that SIP sockets are bound to.")
+    sip_via_addr: str = setting(
+        "SIP_VIA_ADDR", "", "Address put into Via, Contact and Record-Route; empty finds this host's own."
+    )
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
+    @field_validator("lease_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < 16:
+            raise ValueError("must have 16 characters or more")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("sip_local_address", "sip_via_addr", "media_address", check_fields=False)
+    @classmethod
+    def _ip_address(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_address(value)
+        return value
+
+    @property
+    def advertised_address(self) -> str:
+        """The address peers reach this host's SIP at."""
+        if self.sip_via_addr:
+            return self.sip_via_addr
+        unspecified = ipaddress.ip_address(self.sip_local_address).is_unspecified
+        return own_address() if unspecified else self.sip_local_address
+
+
+class DispatcherSettings(PoolSettings):
+    """Settings of a dispatcher."""
+
+    sip_port: int = setting("SIP_PORT", 5060, "UDP port the dispatcher listens on; 0 takes any free one.", ge=0, le=65535)
+    dispatch_mode: DispatchMode = setting(
+        "DISPATCH_MODE", DispatchMode.PROXY, "proxy: stay in the SIP path; redirect: answer 302 with the worker's Contact."
+    )
+    placement_policy: PlacementPolicy = setting(
+        "PLACEMENT_POLICY", PlacementPolicy.SPREAD, "spread: lowest load first; pack: fullest first."
+    )
+    sip_allowed_peers: Annotated[tuple[Network, ...], NoDecode] = setting(
+        "SIP_ALLOWED_PEERS", PRIVATE_NETWORKS, "Comma-separated networks SIP is accepted from.", validate_default=True
+    )
+    sip_invite_rate: float = setting(
+        "SIP_INVITE_RATE", 100.0, "New INVITEs per second accepted from one source address.", gt=0
+    )
+
+    @field_validator("sip_allowed_peers", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+
+class WorkerSettings(PoolSettings):
+    """Settings of a supervisor and its workers."""
+
+    worker_processes: int = setting("WORKER_PROCESSES", 0, "Worker processes of this pod; 0 is one per core.", ge=0, le=256)
+    worker_capacity: int = setting("WORKER_CAPACITY", 20, "Calls one worker process carries at once.", ge=1, le=500)
+    worker_sip_port: int = setting(
+        "WORKER_SIP_PORT", 0, "UDP port of the first worker's SIP endpoint, the next ones follow; 0 takes free ones.", ge=0,
+        le=65535,
+    )
+    worker_drain_s: float = setting(
+        "WORKER_DRAIN_S", 3600.0, "Longest wait for running calls when a worker is told to stop.", ge=0
+    )
+    pod_name: str = setting("POD_NAME", "", "Name of this pod in worker ids; empty is the host name.")
+    media_address: str = setting("MEDIA_ADDRESS", "", "Address offered for RTP; empty is the same as for SIP.")
+    media_port: int = setting("MEDIA_PORT", 16384, "First RTP port of this pod.", ge=1024, le=65000)
+    media_port_count: int = setting(
+        "MEDIA_PORT_COUNT", 0, f"RTP ports of this pod, shared among its workers; 0 is {PORTS_PER_CALL} per slot.", ge=0
+    )
+    voicelive_endpoint: str = setting("AZURE_VOICELIVE_ENDPOINT", ..., "URL of the Voice Live resource.")
+    voicelive_api_key: SecretStr | None = setting(
+        "AZURE_VOICELIVE_API_KEY", None, "API key of the resource; empty signs in through Microsoft Entra."
+    )
+    voice_live_model: str = setting("VOICE_LIVE_MODEL", "gpt-4.1-mini", "Model that answers.", min_length=1)
+    voice_live_voice: str = setting(
+        "VOICE_LIVE_VOICE", "en-US-AvaNeural", "Azure voice (like en-US-AvaNeural) or OpenAI voice (like alloy)."
+    )
+    voice_live_instructions: str = setting(
+        "VOICE_LIVE_INSTRUCTIONS",
+        "You answer the telephone. Be friendly, brief and clear.",
+        "What the model is told about its task.",
+    )
+    voice_live_max_response_output_tokens: int | None = setting(
+        "VOICE_LIVE_MAX_RESPONSE_OUTPUT_TOKENS", None, "Longest answer in tokens; empty or inf is no limit.", ge=1
+    )
+    voice_live_proactive_greeting_enabled: bool = setting(
+        "VOICE_LIVE_PROACTIVE_GREETING_ENABLED", True, "Greet the caller before they speak."
+    )
+    voice_live_proactive_greeting: str = setting(
+        "VOICE_LIVE_PROACTIVE_GREETING", "Hello, how can I help you today?", "The greeting, spoken word for word."
+    )
+    voice_live_audio_format: AudioFormat = setting(
+        "VOICE_LIVE_AUDIO_FORMAT", AudioFormat.G711, "g711 (telephone audio straight through) or pcm16 (24 kHz)."
+    )
+    voice_live_uplink_ms: int = setting(
+        "VOICE_LIVE_UPLINK_MS", 40, "Caller audio per message to Voice Live, in ms: a multiple of 20.", ge=20, le=200,
+        multiple_of=20,
+    )
+    voice_live_connect_timeout_s: float = setting(
+        "VOICE_LIVE_CONNECT_TIMEOUT_S", 8.0, "Longest wait for a ready session before the caller gets 503.", gt=0, le=60
+    )
+    voice_live_log_file: str = setting(
+        "VOICE_LIVE_LOG_FILE", "", "File that logs are appended to as well; empty is none."
+    )
+
+    @field_validator("voicelive_endpoint")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not value.startswith(("https://", "http://", "wss://", "ws://")):
+            raise ValueError("must be a URL that starts with https://, wss://, http:// or ws://")
+        return value
+
+    @field_validator("voicelive_api_key", "voice_live_max_response_output_tokens", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value in ("", "inf") else value
+
+    @model_validator(mode="after")
+    def _ports_suffice(self) -> Self:
+        needed = self.processes * self.worker_capacity * 2
+        if self.media_port_count and self.media_port_count < needed:
+            raise ValueError(f"MEDIA_PORT_COUNT: {needed} or more are needed for {self.processes} workers "
+                             f"of {self.worker_capacity} calls")
+        if self.media_port + self.media_ports > 65536:
+            raise ValueError(f"MEDIA_PORT: {self.media_ports} ports from {self.media_port} reach beyond 65535")
+        return self
+
+    @property
+    def processes(self) -> int:
+        """Worker processes to run."""
+        return self.worker_processes or os.cpu_count() or 1
+
+    @property
+    def media_ports(self) -> int:
+        """RTP ports of this pod."""
+        return self.media_port_count or self.processes * self.worker_capacity * PORTS_PER_CALL
+
+    @property
+    def offered_media_address(self) -> str:
+        """The address callers send RTP to."""
+        return self.media_address or self.advertised_address
+
+    @property
+    def pod(self) -> str:
+        """Name of this pod."""
+        return self.pod_name or socket.gethostname()
+
+    def media_port_range(self, index: int) -> range:
+        """Returns the RTP ports of worker `index`, an even first port and an even number of them, disjoint per worker."""
+        span = self.media_ports // self.processes // 2 * 2
+        first = self.media_port + self.media_port % 2 + index * span
+        return range(first, first + span)
+
+
+T = TypeVar("T", bound=PoolSettings)
+
+
+def load(model: type[T], **overrides: Any) -> T:
+    """Returns the settings from environment and `.env`; raises ConfigError that lists every bad or missing value."""
+    try:
+        return model(**overrides)
+    except ValidationError as error:
+        raise ConfigError(problems_in(error)) from error
+
+
+def problems_in(error: ValidationError) -> list[str]:
+    """Returns one line per bad value, naming the variable and never showing what was in it."""
+    lines = []
+    for item in error.errors(include_input=False, include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else ""
+        text = "is missing" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {text}" if name else text)
+    return lines
+
+
+def own_address() -> str:
+    """Returns the address of this host's default route, or the loopback address on a host without one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737 documentation address: connecting UDP sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -1,0 +1,54 @@
+"""Which calls this worker takes: a valid token, a claimed lease, a free slot.
+
+It does not answer the call; `worker/call.py` does, with the status of the error raised here.
+"""
+
+import structlog
+
+from shared.clock import now_ms
+from shared.control.leases import Leases
+from shared.errors import ControlUnavailable, NoCapacity
+from shared.ids import CallId, WorkerId
+from shared.messages import Lease
+from shared.token import verify
+
+log = structlog.get_logger()
+
+
+class Admission:
+    """This worker's slots, counted here as well as in Redis: the last word when Redis cannot be asked."""
+
+    def __init__(self, worker_id: WorkerId, capacity: int, secret: str, leases: Leases) -> None:
+        self._worker_id = worker_id
+        self._capacity = capacity
+        self._secret = secret
+        self._leases = leases
+        self._held: dict[CallId, Lease] = {}
+        self.draining = False
+        """No new calls are taken."""
+
+    @property
+    def held(self) -> list[Lease]:
+        """The leases of the calls this worker carries."""
+        return list(self._held.values())
+
+    async def admit(self, call_id: CallId, token: str) -> Lease:
+        """Returns the lease, claimed; raises TokenInvalid or LeaseLost (403), NoCapacity (503)."""
+        lease = verify(token, self._secret, worker_id=self._worker_id, call_id=call_id, now_ms=now_ms())
+        if self.draining or len(self._held) >= self._capacity or call_id in self._held:
+            raise NoCapacity("draining" if self.draining else "no free slot")
+        self._held[call_id] = lease  # before the first await, so that two INVITEs cannot both take the last slot
+        try:
+            await self._leases.claim(lease)
+        except ControlUnavailable:
+            # The token proves a dispatcher placed the call here; renewal enters the lease once Redis is back.
+            log.warning("lease.claimed_without_redis", call=call_id, lease=lease.lease_id)
+        except BaseException:
+            del self._held[call_id]
+            raise
+        return lease
+
+    def forget(self, lease: Lease) -> None:
+        """Frees the slot of a call that has ended."""
+        self._held.pop(lease.call_id, None)
+

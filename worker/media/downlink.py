@@ -1,0 +1,70 @@
+"""Model audio on its way to the caller.
+
+    WebSocket -> Session (decides) -> play() -> audio port (ring, about 16 s) -> pjmedia's clock -> RTP
+                                       |  ring full
+                                       v
+                                    overflow (bounded; full: newest dropped and counted) -> top_up()
+
+Voice Live sends a whole answer within a second, so the playout holds whole answers. It is paced by pjmedia's clock
+alone, and what the caller heard is the port's `played` counter. It does not know which answer is which.
+"""
+
+from collections import deque
+
+from worker.media.port import AudioPort
+
+OVERFLOW_MAX_MS = 180_000
+"""Audio kept beyond the port's ring: three minutes, longer than any answer fit for a telephone."""
+
+_END_OF_ANSWER = b""
+
+
+class Downlink:
+    """Feeds the port in order and keeps what does not fit yet."""
+
+    def __init__(self, port: AudioPort, bytes_per_ms: int) -> None:
+        self._port = port
+        self._overflow: deque[bytes] = deque()
+        self._overflow_bytes = 0
+        self._overflow_max_bytes = OVERFLOW_MAX_MS * bytes_per_ms
+        self.dropped_bytes = 0
+        """Audio that arrived when even the overflow was full."""
+
+    def play(self, audio: bytes) -> None:
+        """Queues `audio` behind what is already there."""
+        taken = 0 if self._overflow else self._port.write(audio)
+        rest = audio[taken:]
+        if not rest:
+            return
+        if self._overflow_bytes + len(rest) > self._overflow_max_bytes:
+            self.dropped_bytes += len(rest)
+            return
+        self._overflow.append(rest)
+        self._overflow_bytes += len(rest)
+
+    def finish(self) -> None:
+        """Marks the end of an answer behind what is queued."""
+        if self._overflow or not self._port.finish():
+            self._overflow.append(_END_OF_ANSWER)
+
+    def flush(self) -> int:
+        """Drops everything the caller has not heard; returns the samples dropped from the port (bridge rate)."""
+        self._overflow.clear()
+        self._overflow_bytes = 0
+        return self._port.flush()
+
+    def top_up(self) -> None:
+        """Moves overflow into the port as far as it has room; called on every wake-up of the call."""
+        while self._overflow:
+            audio = self._overflow[0]
+            if audio is _END_OF_ANSWER:
+                if not self._port.finish():
+                    return
+                self._overflow.popleft()
+                continue
+            taken = self._port.write(audio)
+            self._overflow_bytes -= taken
+            if taken < len(audio):
+                self._overflow[0] = audio[taken:]
+                return
+            self._overflow.popleft()

@@ -1,0 +1,234 @@
+"""This worker's SIP endpoint: one pjsua2 instance with its own SIP port, RTP port range and conference bridge.
+
+It knows nothing of leases or Voice Live: an INVITE becomes a Leg and is handed to whoever runs the worker.
+
+Threads: pjsip's worker thread polls SIP and calls back into Python; pjmedia's clock thread moves audio and never does.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pjsua2 as pj
+import structlog
+from pjaudioport import AudioPort, take_ready, wake_fd
+
+from shared.errors import ConfigError, PeerError
+from worker.media.formats import BRIDGE_RATE, WireFormat
+from worker.media.pump import Pump
+from worker.pjsip import invite as invites
+from worker.pjsip.leg import Leg
+
+log = structlog.get_logger()
+
+CODECS = ("PCMU/8000/1", "PCMA/8000/1")
+"""What is offered and accepted; the caller's order decides."""
+
+REFUSAL_SLOTS = 8
+"""pjsip calls beyond the capacity, so that a call too many is refused by us with 503 and not by pjsip with 486."""
+
+PROBE_TIMEOUT_S = 2.0
+"""A SIP stack that does not come back from a timer within this time counts as stuck."""
+
+JITTER_BUFFER_INIT_MS = 20
+JITTER_BUFFER_MIN_MS = 20
+JITTER_BUFFER_MAX_PREFETCH_MS = 100
+JITTER_BUFFER_MAX_MS = 240
+"""Adaptive: one frame on a quiet network, up to 100 ms kept back on a bad one, 240 ms in a burst."""
+
+_USER_PART = re.compile(r"(sips?:)[^@\s>]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """Where the endpoint lives and how much it carries."""
+
+    bind_address: str
+    advertised_address: str
+    """Put into Contact."""
+    sip_port: int
+    """0 takes any free one."""
+    media_address: str
+    """Put into SDP."""
+    media_ports: range
+    capacity: int
+
+
+class SipEndpoint:
+    """The endpoint; one per process, because pjsua keeps its state in globals."""
+
+    def __init__(self, settings: EndpointSettings, on_leg: Callable[[Leg], None]) -> None:
+        self._settings = settings
+        self._on_leg = on_leg
+        self._loop = asyncio.get_running_loop()
+        self._endpoint = _Endpoint(self._loop)
+        self._log_writer = _LogWriter()
+        self._account: _Account | None = None
+        self._legs: dict[int, Leg] = {}
+        self.pump = Pump(wake_fd(), take_ready)
+
+    def start(self) -> int:
+        """Starts SIP and media and returns the SIP port; raises ConfigError when a port or address cannot be had."""
+        settings = self._settings
+        self._endpoint.libCreate()
+        try:
+            self._endpoint.libInit(_endpoint_config(settings, self._log_writer))
+            transport = pj.TransportConfig()
+            transport.port = settings.sip_port
+            transport.boundAddress = settings.bind_address
+            transport.publicAddress = settings.advertised_address
+            transport_id = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+            self._endpoint.libStart()
+        except pj.Error as error:
+            self._endpoint.libDestroy()
+            raise ConfigError([f"SIP endpoint on {settings.bind_address}:{settings.sip_port}: {error.reason}"]) from error
+        # Right after libStart, and before any port: without a device the bridge has no clock.
+        self._endpoint.audDevManager().setNullDev()
+        self._choose_codecs()
+        self._account = _Account(self._accept)
+        self._account.create(_account_config(settings, transport_id))
+        self.pump.start()
+        return _port_of(self._endpoint.transportGetInfo(transport_id).localName)
+
+    def new_port(self, wire: WireFormat, uplink_ms: int) -> AudioPort:
+        """Returns an audio port for one call; raises RuntimeError when the bridge has no room."""
+        return AudioPort(bridge_rate=BRIDGE_RATE, encoding=wire.encoding, rate=wire.rate, wake_ms=uplink_ms)
+
+    async def probe(self) -> None:
+        """Returns once pjsip's thread has answered; raises TimeoutError when it is stuck."""
+        await asyncio.wait_for(self._endpoint.tick(), PROBE_TIMEOUT_S)
+
+    async def stop(self) -> None:
+        """Hangs up what is left and ends SIP and media."""
+        for leg in list(self._legs.values()):
+            leg.end(503)
+        self.pump.stop()
+        if self._account is not None:
+            self._account.shutdown()
+        # Takes about a second, in which pjsip still calls back into the loop.
+        await asyncio.to_thread(self._destroy)
+
+    def _destroy(self) -> None:
+        self._endpoint.libRegisterThread("shutdown")
+        self._endpoint.libDestroy()
+
+    def _choose_codecs(self) -> None:
+        for codec in self._endpoint.codecEnum2():
+            self._endpoint.codecSetPriority(codec.codecId, 0)
+        for codec_id in CODECS:
+            self._endpoint.codecSetPriority(codec_id, 128)
+
+    def _accept(self, pjsip_call: int, message: str) -> None:
+        """Runs in pjsip's thread for each INVITE."""
+        try:
+            invite = invites.parse(message)
+        except PeerError as error:
+            log.info("sip.invite_refused", reason=str(error), sip_status=error.sip_status)
+            self._refuse(pjsip_call, error.sip_status)
+            return
+        leg = Leg(self._account, pjsip_call, invite, self._forget)
+        leg.bind(self._loop)
+        self._legs[pjsip_call] = leg
+        self._loop.call_soon_threadsafe(self._on_leg, leg)
+
+    def _refuse(self, pjsip_call: int, status: int) -> None:
+        call = pj.Call(self._account, pjsip_call)
+        prm = pj.CallOpParam()
+        prm.statusCode = status
+        call.hangup(prm)
+
+    def _forget(self, pjsip_call: int) -> None:
+        self._legs.pop(pjsip_call, None)
+
+
+class _Endpoint(pj.Endpoint):  # type: ignore[misc]
+    """pj.Endpoint with a timer that can be awaited."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def tick(self) -> None:
+        waiting = self._loop.create_future()
+        self._waiting.append(waiting)
+        self.utilTimerSchedule(0, None)
+        await waiting
+
+    def onTimer(self, prm: pj.OnTimerParam) -> None:  # noqa: N802
+        """pjsua2 Endpoint::onTimer, in pjsip's thread."""
+        self._loop.call_soon_threadsafe(self._ticked)
+
+    def _ticked(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class _Account(pj.Account):  # type: ignore[misc]
+    """The one account all calls come in on."""
+
+    def __init__(self, accept: Callable[[int, str], None]) -> None:
+        super().__init__()
+        self._accept = accept
+
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:  # noqa: N802
+        """pjsua2 Account::onIncomingCall. A call without a Call object is answered 500 by pjsua2."""
+        try:
+            self._accept(prm.callId, prm.rdata.wholeMsg)
+        except Exception:
+            log.exception("sip.callback_failed", callback="onIncomingCall")
+
+
+class _LogWriter(pj.LogWriter):  # type: ignore[misc]
+    """Takes pjsip's error lines; only errors, because this runs with the GIL in every pjsip thread."""
+
+    def write(self, entry: pj.LogEntry) -> None:
+        log.error("pjsip.error", text=_USER_PART.sub(r"\1***@", entry.msg.strip()), thread=entry.threadName)
+
+
+def _endpoint_config(settings: EndpointSettings, writer: _LogWriter) -> pj.EpConfig:
+    config = pj.EpConfig()
+    config.uaConfig.userAgent = "voicepool"
+    config.uaConfig.maxCalls = settings.capacity + REFUSAL_SLOTS
+    config.uaConfig.threadCnt = 1
+    config.uaConfig.mainThreadOnly = False
+    config.logConfig.level = 1
+    config.logConfig.consoleLevel = 0
+    config.logConfig.writer = writer
+    media = config.medConfig
+    media.clockRate = media.sndClockRate = BRIDGE_RATE
+    media.audioFramePtime = 20
+    media.maxMediaPorts = 2 * (settings.capacity + REFUSAL_SLOTS) + 16
+    media.noVad = True  # silence is sent too: gaps would look like lost packets to the caller's side
+    media.ecTailLen = 0
+    media.sndAutoCloseTime = -1  # the null device is the bridge's clock and must outlive the last call
+    media.jbInit = JITTER_BUFFER_INIT_MS
+    media.jbMinPre = JITTER_BUFFER_MIN_MS
+    media.jbMaxPre = JITTER_BUFFER_MAX_PREFETCH_MS
+    media.jbMax = JITTER_BUFFER_MAX_MS
+    return config
+
+
+def _account_config(settings: EndpointSettings, transport_id: int) -> pj.AccountConfig:
+    config = pj.AccountConfig()
+    config.idUri = f"sip:voicepool@{settings.advertised_address}"
+    config.sipConfig.transportId = transport_id
+    # These act on registrations and guessed NATs; behind an SBC or proxy addresses are configured.
+    config.natConfig.contactRewriteUse = 0
+    config.natConfig.viaRewriteUse = 0
+    config.natConfig.sdpNatRewriteUse = 0
+    config.mediaConfig.lockCodecEnabled = False  # saves a re-INVITE per call
+    transport = config.mediaConfig.transportConfig
+    transport.port = settings.media_ports.start
+    # pjsip takes its upper bound as inclusive for RTP, with RTCP one above: two less keeps neighbours apart.
+    transport.portRange = len(settings.media_ports) - 2
+    transport.boundAddress = settings.bind_address
+    transport.publicAddress = settings.media_address
+    return config
+
+
+def _port_of(local_name: str) -> int:
+    return int(local_name.rpartition(":")[2])

@@ -1,0 +1,135 @@
+"""One WebSocket to Voice Live: the SDK connects, signs in and updates the session; audio goes the short way.
+
+It does not decide anything about the conversation; `session.py` does. Audio does not pass through the SDK's typed
+models: they cost more per message than everything else a call does (see docs/performance.md).
+"""
+
+import binascii
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import WSMsgType
+from azure.ai.voicelive.aio import ConnectionError as VoiceLiveConnectionError
+from azure.ai.voicelive.aio import VoiceLiveConnection, connect
+from azure.core.credentials import AzureKeyCredential
+from azure.core.credentials_async import AsyncTokenCredential
+
+from shared.errors import UpstreamError
+from worker.voicelive import events
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Largest server message accepted: 30 s of 24 kHz audio in base64; a larger one ends the connection."""
+
+PING_INTERVAL_S = 20.0
+"""A WebSocket ping goes out this often, and the connection counts as dead when half that time brings no pong."""
+
+_APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
+_APPEND_TAIL = b'"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Where the sessions of this pool are opened, and as whom."""
+
+    endpoint: str
+    model: str
+    credential: AzureKeyCredential | AsyncTokenCredential
+
+
+class Connection:
+    """An open connection; `events()` ends with UpstreamError when the other side goes away."""
+
+    def __init__(self, sdk: VoiceLiveConnection) -> None:
+        self._sdk = sdk
+        # The SDK has no public way to send prepared bytes, nor one to learn the real close code.
+        self._socket: aiohttp.ClientWebSocketResponse = sdk._connection
+
+    async def events(self) -> AsyncIterator[events.ServerEvent | events.Other]:
+        """Yields server events in order; raises UpstreamError once the connection is closed or broken."""
+        while True:
+            message = await self._socket.receive()
+            if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
+                try:
+                    yield events.decode(message.data)
+                except events.MalformedEvent as error:
+                    raise UpstreamError(f"malformed event: {error}") from error
+            else:
+                raise UpstreamError("connection closed", status=self._socket.close_code)
+
+    async def append(self, audio: bytes) -> None:
+        """Sends caller audio (input_audio_buffer.append) in the session's input format."""
+        encoded = binascii.b2a_base64(audio, newline=False)
+        await self._send(_APPEND_HEAD + encoded + _APPEND_TAIL)
+
+    async def _send(self, frame: bytes) -> None:
+        try:
+            await self._socket.send_frame(frame, WSMsgType.TEXT)
+        except (aiohttp.ClientError, ConnectionError, RuntimeError) as error:
+            raise UpstreamError("connection closed", status=self._socket.close_code) from error
+
+    async def update_session(self, session: dict[str, Any]) -> None:
+        """Sends session.update."""
+        try:
+            await self._sdk.session.update(session=session)
+        except VoiceLiveConnectionError as error:
+            raise UpstreamError("connection closed", status=self._socket.close_code) from error
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Sends any other client event."""
+        try:
+            await self._sdk.send(message)
+        except VoiceLiveConnectionError as error:
+            raise UpstreamError("connection closed", status=self._socket.close_code) from error
+
+
+@asynccontextmanager
+async def open_connection(resource: Resource) -> AsyncIterator[Connection]:
+    """Opens a connection and closes it on leaving; raises UpstreamError with the HTTP status of a refusal.
+
+    The SDK has no handshake timeout: the caller bounds the time.
+    """
+    opening = connect(
+        credential=resource.credential,
+        endpoint=resource.endpoint,
+        model=resource.model,
+        connection_options={
+            "max_msg_size": MAX_MESSAGE_BYTES,
+            "heartbeat": PING_INTERVAL_S,
+            "vendor_options": {"timeout": aiohttp.ClientWSTimeout(ws_close=1.0)},
+        },
+    )
+    try:
+        sdk = await opening.__aenter__()
+    except (VoiceLiveConnectionError, aiohttp.ClientError, OSError) as error:
+        raise _refused(error) from error
+    try:
+        yield Connection(sdk)
+    finally:
+        await opening.__aexit__(None, None, None)
+
+
+def _refused(error: Exception) -> UpstreamError:
+    cause = error.__cause__ if isinstance(error, VoiceLiveConnectionError) else error
+    if isinstance(cause, aiohttp.WSServerHandshakeError):
+        retry_after = cause.headers.get("Retry-After", "") if cause.headers else ""
+        return UpstreamError(
+            f"handshake refused with {cause.status}",
+            status=cause.status,
+            retry_after_s=float(retry_after) if retry_after.isdigit() else None,
+        )
+    return UpstreamError(f"cannot connect: {type(cause or error).__name__}")
+
+
+@asynccontextmanager
+async def credential_for(api_key: str | None) -> AsyncIterator[AzureKeyCredential | AsyncTokenCredential]:
+    """Yields the API key's credential or, without a key, Microsoft Entra's (imported only then: it costs 34 MB)."""
+    if api_key:
+        yield AzureKeyCredential(api_key)
+        return
+    from azure.identity.aio import DefaultAzureCredential
+
+    async with DefaultAzureCredential() as credential:
+        yield credential
