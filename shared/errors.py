@@ -49,7 +49,7 @@ class TokenInvalid(VoicePoolError):
 
 
 class UpstreamError(VoicePoolError):
-    """Voice Live refused the connection, failed, or went away; `status` is the HTTP or WebSocket close code if known."""
+    """Voice Live refused the connection, failed, or went away; `status` is its HTTP or close code if known."""
 
     sip_status = 503
 

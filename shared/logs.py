@@ -6,8 +6,10 @@ and secrets are not logged at all.
 
 import logging
 import sys
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict
 
 
 def configure(level: str, file: str = "", **context: str | int) -> None:
@@ -25,7 +27,7 @@ def configure(level: str, file: str = "", **context: str | int) -> None:
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.EventRenamer("event"),
+            _what_first,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
@@ -33,3 +35,9 @@ def configure(level: str, file: str = "", **context: str | int) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**context)
+
+
+def _what_first(_logger: Any, _method: str, entry: EventDict) -> EventDict:
+    """Puts time, level and event before the data, for the people who read the lines."""
+    head = {name: entry.pop(name) for name in ("timestamp", "level", "event") if name in entry}
+    return head | dict(entry)

@@ -98,3 +98,6 @@ class CallRecord(Message):
     """What happened when: (name, Unix time in ms), in order."""
     counters: dict[str, int] = field(default_factory=dict)
     """Audio counters of the call, samples at the bridge rate, and turns, barge-ins and errors."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "marks", [(name, at_ms) for name, at_ms in self.marks])  # msgpack knows no tuples

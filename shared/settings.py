@@ -104,9 +104,11 @@ class PoolSettings(BaseSettings):
 class DispatcherSettings(PoolSettings):
     """Settings of a dispatcher."""
 
-    sip_port: int = setting("SIP_PORT", 5060, "UDP port the dispatcher listens on; 0 takes any free one.", ge=0, le=65535)
+    sip_port: int = setting(
+        "SIP_PORT", 5060, "UDP port the dispatcher listens on; 0 takes any free one.", ge=0, le=65535
+    )
     dispatch_mode: DispatchMode = setting(
-        "DISPATCH_MODE", DispatchMode.PROXY, "proxy: stay in the SIP path; redirect: answer 302 with the worker's Contact."
+        "DISPATCH_MODE", DispatchMode.PROXY, "proxy: stay in the SIP path; redirect: answer 302 naming the worker."
     )
     placement_policy: PlacementPolicy = setting(
         "PLACEMENT_POLICY", PlacementPolicy.SPREAD, "spread: lowest load first; pack: fullest first."
@@ -129,10 +131,15 @@ class DispatcherSettings(PoolSettings):
 class WorkerSettings(PoolSettings):
     """Settings of a supervisor and its workers."""
 
-    worker_processes: int = setting("WORKER_PROCESSES", 0, "Worker processes of this pod; 0 is one per core.", ge=0, le=256)
+    worker_processes: int = setting(
+        "WORKER_PROCESSES", 0, "Worker processes of this pod; 0 is one per core.", ge=0, le=256
+    )
     worker_capacity: int = setting("WORKER_CAPACITY", 20, "Calls one worker process carries at once.", ge=1, le=500)
     worker_sip_port: int = setting(
-        "WORKER_SIP_PORT", 0, "UDP port of the first worker's SIP endpoint, the next ones follow; 0 takes free ones.", ge=0,
+        "WORKER_SIP_PORT",
+        0,
+        "UDP port of the first worker's SIP endpoint, the next ones follow; 0 takes free ones.",
+        ge=0,
         le=65535,
     )
     worker_drain_s: float = setting(
@@ -170,7 +177,11 @@ class WorkerSettings(PoolSettings):
         "VOICE_LIVE_AUDIO_FORMAT", AudioFormat.G711, "g711 (telephone audio straight through) or pcm16 (24 kHz)."
     )
     voice_live_uplink_ms: int = setting(
-        "VOICE_LIVE_UPLINK_MS", 40, "Caller audio per message to Voice Live, in ms: a multiple of 20.", ge=20, le=200,
+        "VOICE_LIVE_UPLINK_MS",
+        40,
+        "Caller audio per message to Voice Live, in ms: a multiple of 20.",
+        ge=20,
+        le=200,
         multiple_of=20,
     )
     voice_live_connect_timeout_s: float = setting(
@@ -196,8 +207,10 @@ class WorkerSettings(PoolSettings):
     def _ports_suffice(self) -> Self:
         needed = self.processes * self.worker_capacity * 2
         if self.media_port_count and self.media_port_count < needed:
-            raise ValueError(f"MEDIA_PORT_COUNT: {needed} or more are needed for {self.processes} workers "
-                             f"of {self.worker_capacity} calls")
+            raise ValueError(
+                f"MEDIA_PORT_COUNT: {needed} or more are needed for {self.processes} workers "
+                f"of {self.worker_capacity} calls"
+            )
         if self.media_port + self.media_ports > 65536:
             raise ValueError(f"MEDIA_PORT: {self.media_ports} ports from {self.media_port} reach beyond 65535")
         return self
@@ -223,7 +236,7 @@ class WorkerSettings(PoolSettings):
         return self.pod_name or socket.gethostname()
 
     def media_port_range(self, index: int) -> range:
-        """Returns the RTP ports of worker `index`, an even first port and an even number of them, disjoint per worker."""
+        """Returns the RTP ports of worker `index`: disjoint per worker, an even number from an even port on."""
         span = self.media_ports // self.processes // 2 * 2
         first = self.media_port + self.media_port % 2 + index * span
         return range(first, first + span)

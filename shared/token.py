@@ -19,7 +19,7 @@ URI_PARAMETER = "voicepool-lease"
 """Contact URI parameter that carries the token in redirect mode, where no header of ours survives."""
 
 MAX_AGE_MS = 10_000
-"""A token is good for this long after the offer: longer than a call is offered, short enough to be useless when stolen."""
+"""A token is good for this long after the offer: longer than an offer stands, too short to be of use to a thief."""
 
 _MAC_BYTES = 16
 """Truncated HMAC-SHA256: 128 bits, half the header length of the full digest."""

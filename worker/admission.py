@@ -51,4 +51,3 @@ class Admission:
     def forget(self, lease: Lease) -> None:
         """Frees the slot of a call that has ended."""
         self._held.pop(lease.call_id, None)
-

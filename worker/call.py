@@ -101,18 +101,19 @@ class Call:
         self._timeline.mark("lease", self._lease.offered_at_ms)
         self._timeline.mark("claimed")
         self._set_state(CallEvent.CLAIMED)
+        end = CallEnd.INTERNAL_ERROR
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._until_disconnected(), name="leg")
                 group.create_task(self._until_stopped(), name="stop")
                 group.create_task(self._carry(), name="carry")
-        except* _Ended as ended:
-            return _first(ended).end
-        except* UpstreamError as failed:
-            error = _first(failed)
-            self._log.warning("voicelive.failed", reason=str(error), status=error.status)
-            return CallEnd.SESSION_LOST if self._state is CallState.TALKING else CallEnd.SESSION_UNAVAILABLE
-        raise AssertionError("the call's tasks end by an exception only")
+        except* UpstreamError as failures:
+            failure = _first(failures)
+            self._log.warning("voicelive.failed", reason=str(failure), status=failure.status)
+            end = CallEnd.SESSION_LOST if self._state is CallState.TALKING else CallEnd.SESSION_UNAVAILABLE
+        except* _Ended as endings:  # last, so that a hang-up outweighs a session that failed in the same moment
+            end = _first(endings).end
+        return end
 
     async def _until_disconnected(self) -> None:
         await self._leg.disconnected.wait()

@@ -112,7 +112,13 @@ class Child:
         gc.collect()
         gc.freeze()  # what was loaded at start lives as long as the process: no collection needs to look at it
         record = self._record
-        log.info("worker.ready", sip_host=record.sip_host, sip_port=record.sip_port, capacity=record.capacity)
+        log.info(
+            "worker.ready",
+            pid=record.pid,
+            sip_host=record.sip_host,
+            sip_port=record.sip_port,
+            capacity=record.capacity,
+        )
         self._tell(ipc.Ready(self._worker_id))
 
     def _on_leg(self, leg: Leg) -> None:

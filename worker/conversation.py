@@ -26,9 +26,7 @@ _PLAYOUT_MARKS = {"greeting_audio": "greeting_playout", "answer_audio": "answer_
 class Conversation:
     """One session and the audio both ways. `wake()` is called whenever the port has caller audio waiting."""
 
-    def __init__(
-        self, options: sessions.SessionOptions, wire: WireFormat, port: AudioPort, timeline: Timeline
-    ) -> None:
+    def __init__(self, options: sessions.SessionOptions, wire: WireFormat, port: AudioPort, timeline: Timeline) -> None:
         self._session = sessions.Session(options)
         self._port = port
         self._timeline = timeline

@@ -65,7 +65,7 @@ class SipEndpoint:
         self._endpoint = _Endpoint(self._loop)
         self._log_writer = _LogWriter()
         self._account: _Account | None = None
-        self._legs: dict[int, Leg] = {}
+        self._legs: set[Leg] = set()  # by object: pjsip gives a call's number to the next one at once
         self.pump = Pump(wake_fd(), take_ready)
 
     def start(self) -> int:
@@ -82,7 +82,8 @@ class SipEndpoint:
             self._endpoint.libStart()
         except pj.Error as error:
             self._endpoint.libDestroy()
-            raise ConfigError([f"SIP endpoint on {settings.bind_address}:{settings.sip_port}: {error.reason}"]) from error
+            where = f"{settings.bind_address}:{settings.sip_port}"
+            raise ConfigError([f"SIP endpoint on {where}: {error.reason}"]) from error
         # Right after libStart, and before any port: without a device the bridge has no clock.
         self._endpoint.audDevManager().setNullDev()
         self._choose_codecs()
@@ -101,7 +102,7 @@ class SipEndpoint:
 
     async def stop(self) -> None:
         """Hangs up what is left and ends SIP and media."""
-        for leg in list(self._legs.values()):
+        for leg in list(self._legs):
             leg.end(503)
         self.pump.stop()
         if self._account is not None:
@@ -127,9 +128,8 @@ class SipEndpoint:
             log.info("sip.invite_refused", reason=str(error), sip_status=error.sip_status)
             self._refuse(pjsip_call, error.sip_status)
             return
-        leg = Leg(self._account, pjsip_call, invite, self._forget)
-        leg.bind(self._loop)
-        self._legs[pjsip_call] = leg
+        leg = Leg(self._account, pjsip_call, invite, self._loop, self._legs.discard)
+        self._legs.add(leg)
         self._loop.call_soon_threadsafe(self._on_leg, leg)
 
     def _refuse(self, pjsip_call: int, status: int) -> None:
@@ -137,9 +137,6 @@ class SipEndpoint:
         prm = pj.CallOpParam()
         prm.statusCode = status
         call.hangup(prm)
-
-    def _forget(self, pjsip_call: int) -> None:
-        self._legs.pop(pjsip_call, None)
 
 
 class _Endpoint(pj.Endpoint):  # type: ignore[misc]
@@ -156,7 +153,7 @@ class _Endpoint(pj.Endpoint):  # type: ignore[misc]
         self.utilTimerSchedule(0, None)
         await waiting
 
-    def onTimer(self, prm: pj.OnTimerParam) -> None:  # noqa: N802
+    def onTimer(self, prm: pj.OnTimerParam) -> None:
         """pjsua2 Endpoint::onTimer, in pjsip's thread."""
         self._loop.call_soon_threadsafe(self._ticked)
 
@@ -174,7 +171,7 @@ class _Account(pj.Account):  # type: ignore[misc]
         super().__init__()
         self._accept = accept
 
-    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:  # noqa: N802
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
         """pjsua2 Account::onIncomingCall. A call without a Call object is answered 500 by pjsua2."""
         try:
             self._accept(prm.callId, prm.rdata.wholeMsg)

@@ -32,22 +32,24 @@ class RtpStats:
 class Leg(pj.Call):  # type: ignore[misc]
     """One incoming call. Keep a reference until `disconnected` is done: pjsip hangs up a call nobody holds."""
 
-    def __init__(self, account: pj.Account, pjsip_call: int, invite: Invite, forget: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        account: pj.Account,
+        pjsip_call: int,
+        invite: Invite,
+        loop: asyncio.AbstractEventLoop,
+        forget: Callable[["Leg"], None],
+    ) -> None:
         super().__init__(account, pjsip_call)
         self.invite = invite
         self.rtp = RtpStats()
-        self._pjsip_call = pjsip_call
+        self._loop = loop
         self._forget = forget
         self._port: AudioPort | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.disconnected = asyncio.Event()
         """Set once the call is over, whoever ended it."""
         self.ending = False
         """True once this side has asked for the end."""
-
-    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Says which loop the callbacks report to."""
-        self._loop = loop
 
     def attach(self, port: AudioPort) -> None:
         """Has the call's audio go through `port` from the first media on, also after each re-INVITE."""
@@ -82,7 +84,7 @@ class Leg(pj.Call):  # type: ignore[misc]
             # A CANCEL or BYE that arrived meanwhile: `disconnected` follows and ends the call.
             log.debug("sip.response_failed", sip_status=status, status=error.status)
 
-    def onCallState(self, prm: pj.OnCallStateParam) -> None:  # noqa: N802
+    def onCallState(self, prm: pj.OnCallStateParam) -> None:
         """pjsua2 Call::onCallState."""
         try:
             info = self.getInfo()
@@ -91,7 +93,7 @@ class Leg(pj.Call):  # type: ignore[misc]
         except Exception:
             log.exception("sip.callback_failed", callback="onCallState")
 
-    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:  # noqa: N802
+    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
         """pjsua2 Call::onCallMediaState: connects the port here and now.
 
         Not later on the loop: the slot may have changed hands by then, and pjmedia 2.17's bridge has a race between
@@ -108,7 +110,7 @@ class Leg(pj.Call):  # type: ignore[misc]
         except Exception:
             log.exception("sip.callback_failed", callback="onCallMediaState")
 
-    def onStreamDestroyed(self, prm: pj.OnStreamDestroyedParam) -> None:  # noqa: N802
+    def onStreamDestroyed(self, prm: pj.OnStreamDestroyedParam) -> None:
         """pjsua2 Call::onStreamDestroyed: the last moment at which statistics can be had."""
         try:
             rtcp = self.getStreamStat(prm.streamIdx).rtcp
@@ -117,9 +119,9 @@ class Leg(pj.Call):  # type: ignore[misc]
             log.exception("sip.callback_failed", callback="onStreamDestroyed")
 
     def _post(self, callback: Callable[[], None]) -> None:
-        if self._loop is not None and not self._loop.is_closed():
+        if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback)
 
     def _on_disconnected(self) -> None:
         self.disconnected.set()
-        self._forget(self._pjsip_call)
+        self._forget(self)
