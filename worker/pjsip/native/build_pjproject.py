@@ -7,7 +7,8 @@ Does not touch a virtual environment. A cache entry is a directory
         include/     the headers, config_site.h among them, for compiling the audio port
         build.json   version, origin and hash of the source
 
-that appears by one rename when it is complete. Its bytes and this file's are the recipe: editing either builds anew.
+that appears by one rename when it is complete. This file, config_site.h and the patches are the recipe: editing one of
+them builds anew. Entries may be deleted at any time.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_source import Source, fetch_source, given_source, read_version, unpack
-from build_steps import BuildFailed, BuildLog, say
+from build_steps import BuildLog, say
 
 HERE = Path(__file__).resolve().parent
 CONFIG_SITE = HERE / "config_site.h"
@@ -94,7 +95,7 @@ def recipe_key() -> str:
     digest = hashlib.sha256()
     for path in (Path(__file__), CONFIG_SITE, *PATCHES):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    digest.update(repr((sys.version_info[:3], _extension_suffix(), platform.machine(), _system())).encode())
+    digest.update(repr((sys.version_info[:2], _extension_suffix(), platform.machine(), _system())).encode())
     return digest.hexdigest()[:12]
 
 
@@ -102,14 +103,16 @@ def find_artifact(cache: Path, source: Path | None) -> Artifact | None:
     """A cache entry of this recipe, of the given tarball if one is given."""
     wanted = f"-{given_source(source).sha256[:12]}-" if source else "-"
     for directory in sorted(cache.glob(f"pjproject-*-{recipe_key()}"), reverse=True):
-        if wanted in directory.name:
+        if wanted in directory.name and (directory / "build.json").is_file():
             facts = json.loads((directory / "build.json").read_text())
             return Artifact(directory, facts["version"], facts["origin"])
     return None
 
 
 def build_artifact(cache: Path, source: Path | None, log: BuildLog, jobs: int) -> Artifact:
-    """Fetch, build and add to the cache. Raises BuildFailed; what is in the cache is always complete."""
+    """Fetch, build and add to the cache, which the caller has locked. Raises BuildFailed and then adds nothing."""
+    for remains in cache.glob("building-*"):  # of a build that was killed
+        shutil.rmtree(remains)
     tarball = given_source(source) if source else fetch_source(cache / "sources", log)
     with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as name:
         work = Path(name)
@@ -197,7 +200,7 @@ def _compile(top: Path, made: Artifact, work: Path, log: BuildLog, jobs: int) ->
     flags = [*headers, *compile_flags(made.include)]
     log.run(
         "compile",
-        ["make", f"-j{jobs}", "lib"],
+        ["make", f"-j{max(1, jobs - 1)}", "lib"],
         ["g++", *flags, "-c", str(binding / "pjsua2_wrap.cpp"), "-o", str(work / "wrap.o")],
         cwd=top,
         env=origin,
@@ -230,6 +233,4 @@ def _publish(made: Artifact, cache: Path) -> Artifact:
             os.rename(made.directory, final)
     else:
         os.rename(made.directory, final)
-    if not any(final.joinpath("site").glob("_pjsua2*")):
-        raise BuildFailed(f"{final} is incomplete")
     return Artifact(final, made.version, made.origin)

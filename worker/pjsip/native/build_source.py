@@ -126,9 +126,7 @@ def _download_from_debian(sources: Path, log: BuildLog) -> Source:
         work = Path(name)
         for directory in ("lists/partial", "cache/archives/partial", "parts", "download"):
             (work / directory).mkdir(parents=True)
-        (work / "parts" / "sid.sources").write_text(
-            SID_SOURCES.format(mirror=mirror, keyring=DEBIAN_KEYRING)
-        )
+        (work / "parts" / "sid.sources").write_text(SID_SOURCES.format(mirror=mirror, keyring=DEBIAN_KEYRING))
         apt = ["apt-get", *_apt_options(work)]
         log.run("Debian: read the index of sources", [*apt, "update"])
         fetch = [*apt, "source", "--download-only", "asterisk"]

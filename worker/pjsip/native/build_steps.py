@@ -5,6 +5,7 @@ Knows nothing of pjproject or of the audio port.
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,14 +64,12 @@ class BuildLog:
         finally:
             for process in running:
                 if process.poll() is None:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # make, and the compilers it has started
                 process.wait()
         if any(process.returncode for process in running):
             raise BuildFailed(f"{what} failed. The end of {self.path}:\n{self._tail()}")
 
-    def _start(
-        self, command: Command, cwd: Path | None, env: Mapping[str, str] | None
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, command: Command, cwd: Path | None, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
         with self.path.open("ab") as output:
             output.write(f"\n$ {' '.join(map(str, command))}\n".encode())
             output.flush()
@@ -82,6 +81,7 @@ class BuildLog:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
+                    process_group=0,
                 )
             except OSError as error:
                 raise BuildFailed(f"cannot run {command[0]}: {error}") from error

@@ -36,4 +36,8 @@
  * the stock 256. */
 #define PJSIP_MAX_URL_SIZE 512
 
+/* Highest level of log lines that is compiled in: 3 is errors, warnings and what happens to calls. Levels 4 and 5 would
+ * also be printed to stdout before an endpoint can be configured, into the middle of the processes' JSON lines. */
+#define PJ_LOG_MAX_LEVEL 3
+
 #endif

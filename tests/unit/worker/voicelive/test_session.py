@@ -72,7 +72,9 @@ def test_an_openai_voice_is_recognised_by_its_one_word_name() -> None:
 
 
 def test_a_token_limit_is_sent_when_there_is_one() -> None:
-    options = SessionOptions(voice="alloy", instructions="", audio_format="pcm16", audio_rate=24000, max_output_tokens=9)
+    options = SessionOptions(
+        voice="alloy", instructions="", audio_format="pcm16", audio_rate=24000, max_output_tokens=9
+    )
     assert session_update(options)["max_response_output_tokens"] == 9
 
 

@@ -1,0 +1,21 @@
+"""Fixtures of the native audio port's tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.worker.pjsip.bridge import Bridge, running_bridge
+
+
+@pytest.fixture(scope="module")
+def open_bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
+    """One endpoint for a module's tests, at 8000 Hz or as parametrized; gone before the next module's."""
+    with running_bridge(getattr(request, "param", 8000)) as bridge:
+        yield bridge
+
+
+@pytest.fixture
+def bridge(open_bridge: Bridge) -> Iterator[Bridge]:
+    """A bridge without ports."""
+    yield open_bridge
+    open_bridge.clear()
