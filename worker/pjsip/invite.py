@@ -3,6 +3,7 @@
 It does not validate SIP: pjsip has parsed the message before. Nothing here is logged, numbers stay in the message.
 """
 
+import re
 from dataclasses import dataclass
 
 from shared.errors import PeerError
@@ -11,6 +12,8 @@ from shared.token import HEADER, URI_PARAMETER
 
 _G711_BY_PAYLOAD_TYPE = {"0": "PCMU", "8": "PCMA"}
 """Static RTP payload types (RFC 3551 section 6)."""
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 _COMPACT = {"i": "call-id", "f": "from"}
 """Compact forms of the headers read here (RFC 3261 section 7.3.3)."""
@@ -34,7 +37,7 @@ def parse(message: str) -> Invite:
     if "call-id" not in headers:
         raise PeerError("no Call-ID")
     return Invite(
-        call_id=call_id_for(headers["call-id"], _parameter(headers.get("from", ""), "tag")),
+        call_id=call_id_for(headers["call-id"], _tag(headers.get("from", ""))),
         lease_token=headers.get(HEADER.lower(), "") or _parameter(request_line, URI_PARAMETER),
         codec=offered_codec(body),
     )
@@ -61,6 +64,12 @@ def _headers(head: str) -> tuple[str, dict[str, str]]:
         name = name.strip().lower()
         headers.setdefault(_COMPACT.get(name, name), value.strip())
     return request_line, headers
+
+
+def _tag(address: str) -> str:
+    """Returns the tag behind an address; what stands in a quoted display name or inside <> is none."""
+    unquoted = _QUOTED.sub("", address)
+    return _parameter(unquoted.rpartition(">")[2] if ">" in unquoted else unquoted, "tag")
 
 
 def _parameter(text: str, name: str) -> str:

@@ -13,7 +13,11 @@ from shared.token import MAX_AGE_MS, sign, verify
 
 SECRET = "a secret of the whole pool"
 LEASE = Lease(
-    lease_id=LeaseId("l1"), call_id=CallId("c1"), worker_id=WorkerId("w1"), offered_at_ms=1_000_000, invite_at_ms=999_990
+    lease_id=LeaseId("l1"),
+    call_id=CallId("c1"),
+    worker_id=WorkerId("w1"),
+    offered_at_ms=1_000_000,
+    invite_at_ms=999_990,
 )
 
 

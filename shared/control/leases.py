@@ -1,0 +1,119 @@
+"""Leases: the slots of workers, taken for a call, claimed, renewed and released once.
+
+It does not choose the worker (`dispatcher/placement.py`), does not sign leases (`shared/token.py`), and frees nothing
+that its owner left behind (`reaper.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from redis.asyncio import Redis
+
+from shared.control import keys
+from shared.control.connection import ask
+from shared.control.reaper import Reaper
+from shared.control.scripts import Argument, Script, leases_to_keep
+from shared.errors import LeaseLost, NoCapacity
+from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
+from shared.messages import CallRecord, Lease
+
+
+class Leases:
+    """The leases of the pool behind `redis`. Every method raises ControlUnavailable when Redis does not answer.
+
+    What was asked may have been done all the same, so each method but `claim` is safe to repeat: `acquire` answers with
+    the lease the call has got, `release` and `reap` do everything once. A worker whose `claim` got no answer goes on
+    with the call and renews: that claims an offer and enters a lease that Redis does not know.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._reaper = Reaper(redis)
+        self._acquire = Script(redis, "lease_acquire")
+        self._claim = Script(redis, "lease_claim")
+        self._renew = Script(redis, "lease_renew")
+        self._release = Script(redis, "lease_release")
+
+    async def acquire(
+        self, call_id: CallId, worker_id: WorkerId, *, invite_at_ms: int, replacing: LeaseId | None = None
+    ) -> Lease:
+        """Returns a new lease of one of the worker's slots, or the one that the call holds already.
+
+        The second happens when another replica got the same INVITE. `replacing` names an offer that went nowhere (the
+        worker answered 503 or nothing): it is released in the same step. Raises NoCapacity when the worker is not
+        alive, not ready or full (the offer to be replaced then stands), and LeaseLost when that offer has been claimed
+        meanwhile: the worker has got the call.
+        """
+        lease = Lease(
+            lease_id=new_lease_id(), call_id=call_id, worker_id=worker_id, offered_at_ms=0, invite_at_ms=invite_at_ms
+        )
+        previous_worker = (await self._worker_of(call_id) if replacing else None) or worker_id
+        script_keys = [
+            *keys.of_worker(worker_id), *keys.of_lease(call_id, replacing or lease.lease_id),
+            keys.slots(previous_worker), keys.workers(), keys.states(),
+        ]  # fmt: skip
+        args: list[Argument] = [
+            lease.lease_id, call_id, worker_id, lease.pack(), keys.ms(keys.HEARTBEAT_TTL_S), keys.ms(keys.OFFER_TTL_S),
+            replacing or "", previous_worker, keys.ms(keys.RELEASED_TTL_S),
+        ]  # fmt: skip
+        match await self._acquire(script_keys, args):
+            case [b"taken", offered_at_ms]:
+                return replace(lease, offered_at_ms=offered_at_ms)
+            case [b"held", packed, offered_at_ms]:
+                return replace(Lease.unpack(packed), offered_at_ms=offered_at_ms)
+            case [b"claimed"]:
+                raise LeaseLost(f"{replacing}: claimed")
+            case refusal:
+                raise NoCapacity(f"{worker_id}: {refusal[0].decode()}")
+
+    async def claim(self, lease: Lease) -> None:
+        """Makes an offer the worker's own; a provisional lease, made while Redis was away, is entered as claimed.
+
+        Raises LeaseLost when the offer is unknown, expired, released, claimed before or another worker's, and when a
+        provisional lease finds no room or its call leased elsewhere.
+        """
+        args: list[Argument] = [
+            lease.lease_id, lease.call_id, lease.worker_id, lease.pack(), lease.offered_at_ms, int(lease.provisional),
+            keys.ms(keys.LEASE_TTL_S),
+        ]  # fmt: skip
+        answer: bytes = await self._claim(_keys_of(lease), args)
+        if answer != b"claimed":
+            raise LeaseLost(f"{lease.lease_id}: {answer.decode()}")
+
+    async def renew(self, worker_id: WorkerId, leases: Sequence[Lease]) -> list[LeaseId]:
+        """Keeps the `leases` of all calls the worker runs and enters again what Redis forgot; one round trip for all.
+
+        Returns the leases that are lost: released already (the worker was taken for dead, or its offer expired before
+        Redis heard of the claim), or the call is leased elsewhere. A forgotten lease that finds no room, because an
+        offer has taken its place, is not lost; the call goes on and a later renewal enters it.
+        """
+        script_keys, args = leases_to_keep(leases)
+        lost: list[bytes] = await self._renew(
+            [*keys.of_worker(worker_id), *script_keys], [worker_id, keys.ms(keys.LEASE_TTL_S), *args]
+        )
+        return [LeaseId(lease_id.decode()) for lease_id in lost]
+
+    async def release(self, lease: Lease, record: CallRecord | None) -> bool:
+        """Ends the lease and writes the call's record in one step; True once per lease, whoever else tries.
+
+        A lease that Redis forgot gets its record too. Without a record only an unclaimed offer is given back: a claimed
+        lease is its worker's to end. False means that nothing was changed or written.
+        """
+        args: list[Argument] = [
+            lease.lease_id, lease.call_id, lease.worker_id, record.pack() if record else "", keys.RECORDS_MAX,
+            keys.ms(keys.RELEASED_TTL_S),
+        ]  # fmt: skip
+        ended: int = await self._release([*_keys_of(lease), keys.records()], args)
+        return ended == 1
+
+    async def reap(self) -> list[Lease]:
+        """Frees what dead workers and lost offers left behind; see `Reaper.reap`."""
+        return await self._reaper.reap()
+
+    async def _worker_of(self, call_id: CallId) -> WorkerId | None:
+        worker_id: bytes | None = await ask(self._redis, "HGET", keys.call(call_id), "worker_id")
+        return WorkerId(worker_id.decode()) if worker_id else None
+
+
+def _keys_of(lease: Lease) -> list[str]:
+    return [*keys.of_worker(lease.worker_id), *keys.of_lease(lease.call_id, lease.lease_id)]

@@ -1,0 +1,83 @@
+"""The worker table: who is there, alive, in which state and with how many slots taken.
+
+It decides nothing: placement reads the table, `leases.py` takes the slots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from redis.asyncio import Redis
+
+from shared.control import keys
+from shared.control.scripts import Script, leases_to_keep
+from shared.ids import LeaseId, WorkerId
+from shared.messages import Lease, MessageError, WorkerRecord
+from shared.states import WorkerState
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One worker as the table shows it at one moment."""
+
+    record: WorkerRecord
+    """As registered, with the state of the last heartbeat."""
+    leased: int
+    """Slots taken, by offered and by claimed leases."""
+    heartbeat_age_ms: int
+    """Time since the last heartbeat, by Redis's clock."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the last heartbeat is recent enough for the worker to get leases."""
+        return self.heartbeat_age_ms <= keys.ms(keys.HEARTBEAT_TTL_S)
+
+
+class Workers:
+    """The worker table of the pool behind `redis`. Every method raises ControlUnavailable without an answer in time."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._register = Script(redis, "worker_register")
+        self._heartbeat = Script(redis, "worker_heartbeat")
+        self._unregister = Script(redis, "worker_unregister")
+        self._table = Script(redis, "worker_table")
+
+    async def register(self, record: WorkerRecord, leases: Sequence[Lease] = ()) -> list[LeaseId]:
+        """Enters the worker, alive as of now, together with the `leases` of the calls it runs.
+
+        Called at start, and again whenever `heartbeat` answers False: Redis came back empty, or took the worker for
+        dead. Returns the leases that are lost, as `Leases.renew` does.
+        """
+        worker_id = record.worker_id
+        script_keys, args = leases_to_keep(leases)
+        lost: list[bytes] = await self._register(
+            [*keys.of_worker(worker_id), keys.workers(), keys.states(), *script_keys],
+            [worker_id, record.pack(), record.state, keys.ms(keys.LEASE_TTL_S), *args],
+        )
+        return [LeaseId(lease_id.decode()) for lease_id in lost]
+
+    async def heartbeat(self, worker_id: WorkerId, state: WorkerState) -> bool:
+        """Says that the worker is alive and in `state`; False when it is not registered and has to register again."""
+        known: int = await self._heartbeat([keys.registrations(), keys.workers(), keys.states()], [worker_id, state])
+        return known == 1
+
+    async def unregister(self, worker_id: WorkerId) -> None:
+        """Takes the worker out of the table; leases it still holds stay until they are released or lapse."""
+        await self._unregister([keys.registrations(), keys.workers(), keys.states()], [worker_id])
+
+    async def table(self) -> list[WorkerRow]:
+        """Returns all registered workers in the order of their ids, the silent ones too, as of one moment.
+
+        A worker whose registration has a newer format than this process can read is left out.
+        """
+        table_keys = [keys.registrations(), keys.loads(), keys.workers(), keys.states()]
+        answer: list[tuple[bytes, bytes, int, int]] = await self._table(table_keys, [])
+        rows = (_row(*entry) for entry in answer)
+        return [row for row in rows if row]
+
+
+def _row(packed: bytes, state: bytes, leased: int, heartbeat_age_ms: int) -> WorkerRow | None:
+    try:
+        record = replace(WorkerRecord.unpack(packed), state=WorkerState(state.decode()))
+    except MessageError:
+        return None
+    return WorkerRow(record, leased, heartbeat_age_ms)

@@ -1,0 +1,151 @@
+"""Redis that is slow, gone, restarted or sees many callers at once."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.control.connection import CONNECTIONS_MAX, answering, ask, connect
+from shared.control.leases import Leases
+from shared.control.records import Records
+from shared.control.workers import Workers
+from shared.errors import ControlUnavailable
+from shared.ids import CallId, LeaseId, WorkerId
+from shared.messages import Lease
+from shared.states import WorkerState
+from tests.integration.control.pool import INVITE_AT_MS, call_record, worker_record
+from tests.redis_server import RedisServer, free_port, running_redis
+
+ONE = WorkerId("one")
+LEASE = Lease(lease_id=LeaseId("lease"), call_id=CallId("a"), worker_id=ONE, offered_at_ms=1, invite_at_ms=1)
+
+EVERY_METHOD: dict[str, Callable[[Redis], Awaitable[object]]] = {
+    "register": lambda redis: Workers(redis).register(worker_record("one"), [LEASE]),
+    "heartbeat": lambda redis: Workers(redis).heartbeat(ONE, WorkerState.READY),
+    "unregister": lambda redis: Workers(redis).unregister(ONE),
+    "table": lambda redis: Workers(redis).table(),
+    "acquire": lambda redis: Leases(redis).acquire(CallId("a"), ONE, invite_at_ms=INVITE_AT_MS),
+    "replace": lambda redis: Leases(redis).acquire(
+        CallId("a"), ONE, invite_at_ms=INVITE_AT_MS, replacing=LeaseId("old")
+    ),
+    "claim": lambda redis: Leases(redis).claim(LEASE),
+    "renew": lambda redis: Leases(redis).renew(ONE, [LEASE]),
+    "release": lambda redis: Leases(redis).release(LEASE, call_record(LEASE)),
+    "reap": lambda redis: Leases(redis).reap(),
+    "read records": lambda redis: Records(redis).read(1),
+}
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A redis-server that a test may stop."""
+    with running_redis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def impatient(own_server: RedisServer) -> AsyncIterator[Redis]:
+    """A client that waits a short time only."""
+    client = connect(own_server.url, timeout_s=0.2)
+    yield client
+    await client.aclose()
+
+
+@pytest.mark.parametrize("method", EVERY_METHOD)
+async def test_redis_that_is_not_there_is_unavailable(method: str) -> None:
+    client = connect(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.2)
+    with pytest.raises(ControlUnavailable):
+        await EVERY_METHOD[method](client)
+    await client.aclose()
+
+
+async def test_redis_that_does_not_answer_is_unavailable(own_server: RedisServer, impatient: Redis) -> None:
+    await ask(impatient, "PING")
+    os.kill(own_server.pid, signal.SIGSTOP)
+    for method in EVERY_METHOD.values():
+        with pytest.raises(ControlUnavailable):
+            await method(impatient)
+    os.kill(own_server.pid, signal.SIGCONT)
+    patient = connect(own_server.url, timeout_s=20)
+    assert await Workers(patient).heartbeat(ONE, WorkerState.READY) is not None
+    await patient.aclose()
+
+
+async def test_address_that_accepts_and_says_nothing_is_unavailable() -> None:
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = connect(f"redis://127.0.0.1:{port}/0", timeout_s=0.2)
+        with pytest.raises(ControlUnavailable):
+            await Workers(client).table()
+        await client.aclose()
+
+
+async def test_redis_that_restarted_empty_serves_on_the_same_client(own_server: RedisServer, tmp_path: Path) -> None:
+    client = connect(own_server.url, timeout_s=20)
+    workers = Workers(client)
+    await workers.register(worker_record("one"), [])
+    own_server.stop()
+    with pytest.raises(ControlUnavailable):
+        await workers.table()
+    with running_redis(tmp_path, own_server.port):
+        assert not await workers.heartbeat(ONE, WorkerState.READY)
+        await workers.register(worker_record("one"), [])
+        assert [row.record.worker_id for row in await workers.table()] == [ONE]
+        await client.aclose()
+
+
+async def test_redis_that_lost_its_scripts_gets_them_again(redis: Redis, workers: Workers) -> None:
+    await workers.table()
+    await ask(redis, "SCRIPT", "FLUSH")
+    assert await workers.table() == []
+
+
+async def test_answer_of_an_abandoned_question_reaches_nobody_else(redis: Redis) -> None:
+    for number in range(50):
+        asking = asyncio.create_task(ask(redis, "ECHO", "abandoned"))
+        for _ in range(number % 10):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert await ask(redis, "ECHO", f"{number}") == f"{number}".encode()
+
+
+async def test_many_callers_share_few_connections(redis: Redis, workers: Workers) -> None:
+    await asyncio.gather(*(workers.table() for _ in range(500)))
+    clients: list[dict[str, str]] = await redis.client_list()
+    ours = [client for client in clients if client["name"] == "voicepool"]
+    assert 1 <= len(ours) <= CONNECTIONS_MAX
+
+
+async def test_error_shows_neither_address_nor_arguments() -> None:
+    client = connect(f"redis://user:secret@127.0.0.1:{free_port()}/0", timeout_s=0.2)
+    with pytest.raises(ControlUnavailable) as caught:
+        await ask(client, "ECHO", "private")
+    assert str(caught.value) == "ConnectionError"
+    await client.aclose()
+
+
+async def test_seam_decorates_functions_and_lets_other_errors_pass(redis: Redis) -> None:
+    @answering(redis)
+    async def fail(error: Exception) -> None:
+        raise error
+
+    with pytest.raises(ControlUnavailable):
+        await fail(OSError())
+    with pytest.raises(KeyError):
+        await fail(KeyError())
+
+
+async def test_unix_socket_is_an_address_too(tmp_path: Path) -> None:
+    client = connect(f"unix://{tmp_path}/nobody.sock", timeout_s=0.2)
+    with pytest.raises(ControlUnavailable):
+        await Workers(client).table()
+    await client.aclose()

@@ -1,0 +1,319 @@
+"""The five invariants of the control plane, under random interleavings and deaths.
+
+Workers and dispatchers are plain objects that call the control plane like the real ones do; each rule is one step of
+one of them, so that any of them may die, or Redis forget everything, between any two steps.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from shared.control import keys
+from shared.control.connection import ask, connect
+from shared.control.leases import Leases
+from shared.control.workers import Workers
+from shared.errors import LeaseLost, NoCapacity
+from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
+from shared.messages import Lease
+from shared.states import WorkerState
+from tests.integration.control.pool import (
+    INVITE_AT_MS,
+    Snapshot,
+    call_record,
+    check,
+    pass_time,
+    pass_time_unwatched,
+    reasons,
+    snapshot,
+    worker_record,
+)
+
+CAPACITY = 2
+SEATS = 3
+"""Workers at a time; a dead one is succeeded by one with a new id."""
+
+T = TypeVar("T")
+seats = st.integers(0, SEATS - 1)
+calls = st.integers(0, 5).map(lambda number: CallId(f"call{number}"))
+picks = st.integers(0, 1_000)
+
+
+@dataclass
+class LivingWorker:
+    """What a worker process knows: itself and its calls."""
+
+    worker_id: WorkerId
+    running: dict[LeaseId, Lease] = field(default_factory=dict)
+
+    def has_room(self) -> bool:
+        """A worker counts its calls before it takes one, whatever Redis says."""
+        return len(self.running) < CAPACITY
+
+
+class Pool(RuleBasedStateMachine):
+    """The pool as a whole, and what has been seen of each lease since Redis was last empty."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.redis = connect(self.url, timeout_s=20.0)
+        self.workers, self.leases = Workers(self.redis), Leases(self.redis)
+        self.living: list[LivingWorker] = []
+        self.names = 0
+        self.offers: list[Lease] = []
+        self.ended: list[Lease] = []
+        self.seen: set[LeaseId] = set()
+        self.claimed: set[LeaseId] = set()
+        self.ends: Counter[LeaseId] = Counter()
+        self.before = Snapshot()
+        self.run(ask(self.redis, "FLUSHALL"))
+        for _ in range(SEATS):
+            self.living.append(self.new_worker())
+
+    def run(self, step: Coroutine[Any, Any, T]) -> T:
+        """Takes one step."""
+        return self.runner.run(step)
+
+    def teardown(self) -> None:
+        """Lets the pool settle; whatever happened before, nothing may be left over."""
+        self.settle()
+        self.run(self.redis.aclose())
+        self.runner.close()
+
+    # Workers
+
+    def new_worker(self) -> LivingWorker:
+        """Returns a worker that has started and registered."""
+        self.names += 1
+        worker = LivingWorker(WorkerId(f"worker{self.names}"))
+        self.register(worker)
+        return worker
+
+    def register(self, worker: LivingWorker) -> None:
+        """Registers a worker with the calls it runs."""
+        record = worker_record(worker.worker_id, CAPACITY)
+        self.hang_up(worker, self.run(self.workers.register(record, list(worker.running.values()))))
+
+    def hang_up(self, worker: LivingWorker, lost: list[LeaseId]) -> None:
+        """Ends the calls whose leases are lost."""
+        for lease_id in lost:
+            self.end(worker.running.pop(lease_id))
+
+    def end(self, lease: Lease) -> None:
+        """Releases a lease the way a worker does at the end of a call."""
+        self.ends[lease.lease_id] += self.run(self.leases.release(lease, call_record(lease)))
+        self.ended.append(lease)
+
+    @rule(seat=seats)
+    def worker_dies_and_is_succeeded(self, seat: int) -> None:
+        self.living[seat] = self.new_worker()
+
+    @rule(seat=seats, state=st.sampled_from([WorkerState.READY, WorkerState.READY, WorkerState.DRAINING]))
+    def heartbeat(self, seat: int, state: WorkerState) -> None:
+        self.beat(self.living[seat], state)
+
+    def beat(self, worker: LivingWorker, state: WorkerState = WorkerState.READY) -> None:
+        """Sends a heartbeat, and registers again when that is what the answer asks for."""
+        if not self.run(self.workers.heartbeat(worker.worker_id, state)):
+            self.register(worker)
+
+    @rule(seat=seats)
+    def renew(self, seat: int) -> None:
+        worker = self.living[seat]
+        self.hang_up(worker, self.run(self.leases.renew(worker.worker_id, list(worker.running.values()))))
+
+    @rule(seat=seats)
+    def unregister_when_idle(self, seat: int) -> None:
+        if not self.living[seat].running:
+            self.run(self.workers.unregister(self.living[seat].worker_id))
+
+    @precondition(lambda self: self.offers)
+    @rule(some=st.lists(picks, min_size=1, max_size=4), answered=st.sampled_from([True, True, False]))
+    def claim(self, some: list[int], answered: bool) -> None:
+        """Calls reach their workers, which ask for the leases; without an answer they go on all the same."""
+        for pick in some:
+            lease = self.offers[-1 - pick % len(self.offers)]
+            worker = next((one for one in self.living if one.worker_id == lease.worker_id), None)
+            if worker and worker.has_room() and lease.lease_id not in worker.running and lease not in self.ended:
+                self.take(worker, lease, answered)
+
+    def take(self, worker: LivingWorker, lease: Lease, answered: bool) -> None:
+        """Starts a call on its worker."""
+        if answered:
+            try:
+                self.run(self.leases.claim(lease))
+            except LeaseLost:
+                return
+        worker.running[lease.lease_id] = lease
+
+    @rule(seat=seats, pick=picks)
+    def claim_twice(self, seat: int, pick: int) -> None:
+        running = list(self.living[seat].running.values())
+        if running and running[pick % len(running)].lease_id in self.claimed:
+            with pytest.raises(LeaseLost):
+                self.run(self.leases.claim(running[pick % len(running)]))
+
+    @rule(seat=seats, pick=picks)
+    def call_ends(self, seat: int, pick: int) -> None:
+        worker = self.living[seat]
+        if worker.running:
+            self.end(worker.running.pop(list(worker.running)[pick % len(worker.running)]))
+
+    @precondition(lambda self: self.ended)
+    @rule(pick=picks)
+    def release_again(self, pick: int) -> None:
+        """The answer to a release was lost."""
+        lease = self.ended[pick % len(self.ended)]
+        again = self.run(self.leases.release(lease, call_record(lease)))
+        assert not again or self.ends[lease.lease_id] == 0
+        self.ends[lease.lease_id] += again
+
+    # Dispatchers
+
+    @rule(some=st.lists(st.tuples(calls, seats), min_size=1, max_size=5))
+    def invites_arrive(self, some: list[tuple[CallId, int]]) -> None:
+        """Dispatchers place calls; any of them may die at once and never use the lease."""
+        for call_id, seat in some:
+            self.acquire(call_id, seat, None)
+
+    @precondition(lambda self: self.offers)
+    @rule(pick=picks, seat=seats)
+    def next_worker(self, pick: int, seat: int) -> None:
+        """A dispatcher offers a call to the next worker."""
+        self.before = self.run(snapshot(self.redis))
+        old = self.offers[-1 - pick % len(self.offers)]
+        lease = self.acquire(old.call_id, seat, old.lease_id)
+        if lease and old.lease_id in self.before.leases:
+            assert self.before.leases[old.lease_id].state == "offered", "a claimed lease was replaced"
+            self.ends[old.lease_id] += 1
+
+    def acquire(self, call_id: CallId, seat: int, replacing: LeaseId | None) -> Lease | None:
+        """Takes a lease if there is one to be had."""
+        worker_id = self.living[seat].worker_id
+        try:
+            lease = self.run(self.leases.acquire(call_id, worker_id, invite_at_ms=INVITE_AT_MS, replacing=replacing))
+        except (NoCapacity, LeaseLost):
+            return None
+        if lease not in self.offers:
+            self.offers.append(lease)
+        return lease
+
+    @rule(call_id=calls, seat=seats)
+    def place_without_redis(self, call_id: CallId, seat: int) -> None:
+        self.offers.append(
+            Lease(
+                lease_id=new_lease_id(),
+                call_id=call_id,
+                worker_id=self.living[seat].worker_id,
+                offered_at_ms=INVITE_AT_MS,
+                invite_at_ms=INVITE_AT_MS,
+                provisional=True,
+            )
+        )
+
+    @precondition(lambda self: self.offers)
+    @rule(pick=picks)
+    def give_back_offer(self, pick: int) -> None:
+        lease = self.offers[pick % len(self.offers)]
+        self.ends[lease.lease_id] += self.run(self.leases.release(lease, None))
+
+    @rule(reapers=st.integers(1, 3))
+    def reap(self, reapers: int) -> None:
+        async def at_once() -> list[list[Lease]]:
+            return await asyncio.gather(*(self.leases.reap() for _ in range(reapers)))
+
+        for lease in (lease for freed in self.run(at_once()) for lease in freed):
+            self.ends[lease.lease_id] += 1
+
+    # The world
+
+    @rule(seconds=st.sampled_from([1.0, keys.HEARTBEAT_TTL_S, keys.OFFER_TTL_S, keys.LEASE_TTL_S]))
+    def time_passes(self, seconds: float) -> None:
+        self.run(pass_time(self.redis, seconds))
+
+    @rule(seconds=st.sampled_from([5.0, 60.0]))
+    def redis_is_away_and_comes_back(self, seconds: float) -> None:
+        self.run(pass_time_unwatched(self.redis, seconds))
+        assert self.run(self.leases.reap()) == []
+
+    @rule()
+    def redis_comes_back_empty(self) -> None:
+        self.run(ask(self.redis, "FLUSHALL"))
+        self.seen.clear()
+        self.claimed.clear()
+        self.ends.clear()
+        self.ended.clear()
+
+    @rule(seat=seats)
+    def silent_worker_gets_no_lease(self, seat: int) -> None:
+        self.run(pass_time(self.redis, keys.HEARTBEAT_TTL_S + 0.1))
+        with pytest.raises(NoCapacity):
+            self.run(
+                self.leases.acquire(CallId("new"), self.living[seat].worker_id, invite_at_ms=INVITE_AT_MS)
+            )
+
+    # What must hold
+
+    @invariant()
+    def nothing_is_wrong(self) -> None:
+        self.before = self.run(snapshot(self.redis))
+        check(self.before, CAPACITY)
+        self.seen.update(self.before.leases)
+        self.claimed.update(lease.lease_id for lease in self.before.leases.values() if lease.state == "claimed")
+        assert all(self.ends[lease_id] == 0 for lease_id in self.before.leases), "a lease that ended is still held"
+        assert max(self.ends.values(), default=0) <= 1, "a lease ended twice"
+        assert max(map(len, self.run(reasons(self.redis)).values()), default=0) <= 1, "a lease has two records"
+
+    def settle(self) -> None:
+        """Lets everybody reconcile, then ends every call: what runs is leased, and in the end nothing is left."""
+        self.reconcile()
+        self.run(pass_time(self.redis, keys.OFFER_TTL_S + 0.1))
+        for worker in self.living:
+            self.beat(worker)
+        self.reap(2)
+        self.reconcile()
+        self.nothing_is_wrong()
+        running = {(i, worker.worker_id) for worker in self.living for i in worker.running}
+        alive = {worker.worker_id for worker in self.living}
+        held = self.before.leases.values()
+        leased = {(lease.lease_id, lease.worker_id) for lease in held if lease.worker_id in alive}
+        assert running == leased, "a running call without a lease, or a lease without its call"
+        for worker in self.living:
+            self.hang_up(worker, list(worker.running))
+        self.run(pass_time(self.redis, keys.LEASE_TTL_S + 0.1))
+        self.reap(2)
+        self.nothing_is_wrong()
+        assert self.before == Snapshot(), "something was never freed"
+        assert {i: self.ends[i] for i in self.seen} == dict.fromkeys(self.seen, 1), "a lease never ended"
+        assert self.claimed <= set(self.run(reasons(self.redis))), "a claimed lease without a record"
+
+    def reconcile(self) -> None:
+        """Every living worker says that it is there and which calls it runs."""
+        for worker in self.living:
+            self.beat(worker)
+            self.hang_up(worker, self.run(self.leases.renew(worker.worker_id, list(worker.running.values()))))
+
+
+def test_invariants_hold_whoever_dies_when(redis_url: str) -> None:
+    class PoolOnThisRedis(Pool):
+        url = redis_url
+
+    run_state_machine_as_test(
+        PoolOnThisRedis,
+        settings=settings(
+            max_examples=800,
+            stateful_step_count=50,
+            deadline=None,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )

@@ -1,0 +1,68 @@
+"""Call records, read back."""
+
+from dataclasses import replace
+
+from redis.asyncio import Redis
+
+from shared.control import keys
+from shared.control.connection import ask
+from shared.control.leases import Leases
+from shared.control.records import START, Records
+from shared.ids import CallId, LeaseId, WorkerId
+from shared.messages import CallRecord, Lease
+from tests.integration.control.pool import call_record
+
+
+def record(number: int) -> CallRecord:
+    """Returns one of many records."""
+    lease = Lease(
+        lease_id=LeaseId(f"lease{number}"),
+        call_id=CallId(f"call{number}"),
+        worker_id=WorkerId("one"),
+        offered_at_ms=number,
+        invite_at_ms=number,
+    )
+    return replace(
+        call_record(lease), marks=[("invite", number), ("ended", number + 5)], counters={"barge_ins": number}
+    )
+
+
+async def write(leases: Leases, *numbers: int) -> None:
+    """Writes records the only way there is: with the end of a lease."""
+    for number in numbers:
+        one = record(number)
+        lease = Lease(
+            lease_id=one.lease_id, call_id=one.call_id, worker_id=one.worker_id, offered_at_ms=0, invite_at_ms=0
+        )
+        assert await leases.release(lease, one)
+
+
+async def test_newest_records_come_in_order(redis: Redis, leases: Leases) -> None:
+    await write(leases, 1, 2, 3)
+    rows = await Records(redis).read(2)
+    assert [row.record for row in rows] == [record(2), record(3)]
+
+
+async def test_there_are_none_at_first(redis: Redis) -> None:
+    assert await Records(redis).read(10) == []
+    assert await Records(redis).read(10, since=START) == []
+
+
+async def test_reading_on_from_a_position(redis: Redis, leases: Leases) -> None:
+    await write(leases, 1, 2, 3)
+    first = await Records(redis).read(2, since=START)
+    assert [row.record for row in first] == [record(1), record(2)]
+    assert [row.record for row in await Records(redis).read(2, since=first[-1].position)] == [record(3)]
+
+
+async def test_record_in_a_newer_format_is_left_out(redis: Redis, leases: Leases) -> None:
+    await ask(redis, "XADD", keys.records(), "*", "record", b"\x81\xa1v\x7f")  # {"v": 127}
+    await write(leases, 1)
+    assert [row.record for row in await Records(redis).read(10)] == [record(1)]
+
+
+async def test_old_records_are_trimmed(redis: Redis, leases: Leases) -> None:
+    fill = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'record', 'x') end"
+    await ask(redis, "EVAL", fill, 1, keys.records(), keys.RECORDS_MAX + 500)
+    await write(leases, 1)
+    assert int(await ask(redis, "XLEN", keys.records())) <= keys.RECORDS_MAX + 100
