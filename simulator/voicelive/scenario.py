@@ -1,0 +1,145 @@
+"""Reads scenarios: what the simulated model does, step by step. Does not carry them out (see `script`).
+
+A scenario is a YAML mapping of `steps` and, optionally, `name` and `at_end`. Each step is a mapping of one key:
+
+    say: TEXT                       answer the next request for a response with TEXT, spoken
+    parrot:                         answer it with the caller's last utterance
+    call: {name, arguments}         answer it with a function call; arguments are a mapping, or a string sent as it is
+    expect_output: {contains}       go on when the client has sent that call's output (a text it must contain)
+    wait: SECONDS                   let time pass
+    fault: {kind, …}                a session fault, see `faults`
+    hang:                           answer nothing more; the connection stays open
+    close: {code, reason}           close the WebSocket
+
+`say`, `parrot` and `call` may carry `heard: TEXT`, the transcript of the caller's turn they answer; then they are
+mappings (`say: {text, heard}`). After the last step `at_end` says how to go on: `parrot` (default) or `repeat`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from simulator.voicelive.faults import BadFault, SessionFault, parse_session_fault
+
+
+class BadScenario(ValueError):
+    """A scenario that cannot be read; the message names the step."""
+
+
+class Say(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    text: Annotated[str, msgspec.Meta(min_length=1)]
+    heard: str | None = None
+
+
+class Parrot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    heard: str | None = None
+
+
+class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    arguments: dict[str, Any] | str = msgspec.field(default_factory=dict)
+    heard: str | None = None
+
+
+class ExpectOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    contains: str = ""
+
+
+class Wait(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    seconds: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    fault: SessionFault
+
+
+class Hang(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Close(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    code: Annotated[int, msgspec.Meta(ge=1000, le=4999)] = 1000
+    reason: Annotated[str, msgspec.Meta(max_length=120)] = ""
+
+
+Answer = Say | Parrot | Call
+Step = Answer | ExpectOutput | Wait | Fault | Hang | Close
+
+# The kinds of step, and the field a step written as a plain value fills.
+_STEPS: dict[str, tuple[type[Any], str | None]] = {
+    "say": (Say, "text"),
+    "parrot": (Parrot, None),
+    "call": (Call, None),
+    "expect_output": (ExpectOutput, "contains"),
+    "wait": (Wait, "seconds"),
+    "hang": (Hang, None),
+    "close": (Close, None),
+}
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """What the model does in every session: `steps` in order, then `at_end`."""
+
+    steps: tuple[Step, ...] = ()
+    at_end: Literal["parrot", "repeat"] = "parrot"
+    name: str = ""
+
+
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    steps: list[dict[str, Any]]
+    at_end: Literal["parrot", "repeat"] = "parrot"
+    name: str = ""
+
+
+PARROT = Scenario(name="parrot")
+
+
+def saying(texts: tuple[str, ...]) -> Scenario:
+    """The scenario that says `texts` in turn, over and over."""
+    return Scenario(steps=tuple(Say(text) for text in texts), at_end="repeat", name="say")
+
+
+def load(path: Path) -> Scenario:
+    """The scenario in a file; raises BadScenario, also when the file cannot be read."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, BadScenario) as error:
+        raise BadScenario(f"{path}: {error}") from error
+
+
+def parse(text: str) -> Scenario:
+    """The scenario in a YAML text; raises BadScenario."""
+    try:
+        document = msgspec.convert(yaml.safe_load(text), _Document)
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise BadScenario(str(error)) from error
+    steps = tuple(_step(number, step) for number, step in enumerate(document.steps, start=1))
+    if document.at_end == "repeat" and not any(isinstance(step, Say | Parrot | Call) for step in steps):
+        raise BadScenario("a scenario that repeats needs a step that answers: say, parrot or call")
+    return Scenario(steps=steps, at_end=document.at_end, name=document.name)
+
+
+def _step(number: int, step: dict[str, Any]) -> Step:
+    if len(step) != 1:
+        raise BadScenario(f"step {number}: expected one key, found {len(step)}")
+    ((kind, value),) = step.items()
+    if kind != "fault" and kind not in _STEPS:
+        raise BadScenario(f"step {number}: unknown step '{kind}'; there are {', '.join(_STEPS)}, fault")
+    try:
+        return _parsed(kind, value)
+    except (BadFault, msgspec.ValidationError) as error:
+        raise BadScenario(f"step {number} ({kind}): {error}") from error
+
+
+def _parsed(kind: str, value: object) -> Step:
+    if kind == "fault":
+        return Fault(parse_session_fault(value if isinstance(value, dict) else {}))
+    step_type, plain_field = _STEPS[kind]
+    if value is None:
+        value = {}
+    elif plain_field is not None and not isinstance(value, dict):
+        value = {plain_field: value}
+    step: Step = msgspec.convert(value, step_type)
+    return step
