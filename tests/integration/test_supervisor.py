@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.control.connection import connect
-from shared.control.workers import Workers, WorkerRow
+from shared.control.workers import WorkerRow, Workers
 from tests.acceptance.pool import alive, free_udp_range, until
 from tests.acceptance.process import PoolProcess
 

@@ -1,0 +1,254 @@
+"""A new call on its way to a worker: placed, offered, offered to the next one, answered or refused.
+
+It does not choose workers (it asks with Place) and knows nothing of the call once the INVITE has its final response.
+"""
+
+from enum import StrEnum
+from itertools import count
+
+from dispatcher.sip.actions import Address, Offer, Place, Release
+from dispatcher.sip.alarms import Alarm
+from dispatcher.sip.branch import Branch, Failure
+from dispatcher.sip.flow import Flow, FlowTokens
+from dispatcher.sip.forwarding import Forwarded, lease_header, onward
+from dispatcher.sip.layer import Layer, ServerTransaction
+from dispatcher.sip.message import Header, Request, Response, header
+from dispatcher.sip.responses import response_to
+from dispatcher.sip.transaction import State
+from dispatcher.sip.uri import retarget
+from shared import token
+from shared.ids import CallId, WorkerId, call_id_for
+
+TRIES = 3
+"""Workers that one call is offered to at most."""
+
+SILENCE_S = 2.5
+"""A worker that has not said anything for this long (an INVITE and two retransmissions) is given up."""
+
+NUDGE_S = 2.0
+"""How often a worker that rings gets an empty datagram: if its process has died, ICMP says so."""
+
+_EMPTY = b"\r\n\r\n"
+
+Identity = tuple[bytes, bytes, int]
+"""Call-ID, From tag and CSeq: the same in every copy of an INVITE (RFC 3261 section 8.2.2.2)."""
+
+
+class _Wake(StrEnum):
+    SILENCE = "silence"
+    NUDGE = "nudge"
+
+
+class Calls:
+    """The calls that have no final response yet, and those just answered."""
+
+    def __init__(self, layer: Layer, flows: FlowTokens, *, redirect: bool) -> None:
+        """`redirect`: callers are sent to the worker with 302 instead of being forwarded."""
+        self.layer = layer
+        self.flows = flows
+        self.redirect = redirect
+        self._questions: dict[int, Call] = {}
+        self._numbers = count(1)
+        self._identities: dict[Identity, Call] = {}
+
+    def has(self, request: Request) -> bool:
+        """Whether another copy of this INVITE, which came another way, is a call already."""
+        return _identity(request) in self._identities
+
+    def begin(self, request: Request, reply_to: Address, now: float) -> None:
+        """Starts a call."""
+        call = Call(self, request, self.layer.open_server(request, reply_to, now), now)
+        self._identities[_identity(request)] = call
+        call.begin(now)
+
+    def ask(self, call: "Call") -> int:
+        """Returns the number of a new Place, to be answered to `call`."""
+        number = next(self._numbers)
+        self._questions[number] = call
+        return number
+
+    def asker(self, place: Place) -> "Call | None":
+        """Returns whose question it was, once."""
+        return self._questions.pop(place.number, None)
+
+    def forget(self, call: "Call") -> None:
+        """Lets the same INVITE start a call again."""
+        if self._identities.get(call.identity) is call:
+            del self._identities[call.identity]
+
+
+class Call:
+    """One INVITE outside a dialog, from its arrival to its final response."""
+
+    def __init__(self, calls: Calls, request: Request, server: ServerTransaction, now: float) -> None:
+        self.call_id: CallId = call_id_for(_text(request.call_id), _text(request.from_tag))
+        self.identity = _identity(request)
+        self.alarms: dict[str, Alarm] = {}
+        self._calls = calls
+        self._layer = calls.layer
+        self._request = request
+        self._headers: list[Header] = onward(request)
+        self._server = server
+        self._server.user = self
+        self._invite_at = now
+        self._tried: frozenset[WorkerId] = frozenset()
+        self._attempt = 0
+        self._offer: Offer | None = None
+        self._branch: Branch | None = None
+        self._cancelled = False
+
+    def begin(self, now: float) -> None:
+        """Says that the INVITE is here, and looks for a worker."""
+        self._layer.report("sip.incoming_call", call_id=self.call_id, source=self._server.reply_to.host)
+        self._server.respond(100, response_to(self._request, 100, b""), now)
+        self._place()
+
+    def placed(self, offer: Offer, now: float) -> None:
+        """Offers the call to the worker that was found."""
+        if self._server.state is not State.PROCEEDING:
+            self._layer.act(Release(offer.lease))  # cancelled, or answered by a worker thought silent
+            return
+        self._offer = offer
+        self._tried |= {offer.lease.worker_id}
+        self._layer.report(
+            "call.placed",
+            call_id=self.call_id,
+            worker_id=offer.lease.worker_id,
+            attempt=self._attempt,
+            provisional=offer.lease.provisional,
+            ms=round((now - self._invite_at) * 1000),
+        )
+        if self._calls.redirect:
+            self._redirect(offer, now)
+        else:
+            self._forward(offer, now)
+
+    def no_room(self, now: float) -> None:
+        """Refuses the call, unless it has ended meanwhile."""
+        if self._server.state is State.PROCEEDING:
+            self._refuse(503, "no_capacity", now)
+
+    def cancel(self, now: float) -> None:
+        """The caller gave up waiting: 487 comes from the worker, or from here when no worker has the call."""
+        if self._cancelled or self._server.state is not State.PROCEEDING:
+            return
+        self._cancelled = True
+        if self._branch:
+            self._branch.cancel(now)
+        else:
+            self._refuse(487, "caller_cancelled", now)
+
+    def gone(self) -> None:
+        """Called when the server transaction has terminated."""
+        self._calls.forget(self)
+
+    def answered(self, branch: Branch, response: Response, now: float) -> None:
+        """Called with each response of a worker."""
+        if 200 <= response.status < 300:
+            self._accept(branch, response, now)
+        elif branch is not self._branch:
+            return  # a worker that was given up: its transaction has sent the ACK or the CANCEL
+        elif response.status < 200:
+            self._layer.alarms.cancel(self, _Wake.SILENCE)
+            self._layer.alarms.set(self, _Wake.NUDGE, now + NUDGE_S)
+            if response.status > 100:
+                self._server.respond(response.status, response.without_top_via(), now)
+        elif response.status == 503 or (self._cancelled and response.status != 487):
+            self._next(f"answered {response.status}", now)
+        else:
+            self._server.respond(response.status, response.without_top_via(), now)
+            self._end_refused(response.status, "caller_cancelled" if self._cancelled else "worker_refused")
+
+    def unanswered(self, branch: Branch, failure: Failure, now: float) -> None:
+        """Called when a worker will not answer any more."""
+        if branch is not self._branch:
+            return
+        if failure is Failure.CANCELLED and not self._cancelled:
+            self._refuse(408, "worker_timeout", now)  # timer C; section 16.8
+        else:
+            self._next(failure, now)
+
+    def alarm(self, name: str, now: float) -> None:
+        """Called when a worker was silent for too long, or is to be nudged."""
+        if not self._branch:
+            return
+        if name == _Wake.NUDGE:
+            self._layer.send(_EMPTY, self._branch.to)
+            self._layer.alarms.set(self, _Wake.NUDGE, now + NUDGE_S)
+        else:
+            self._branch.abandon(now)
+            self._next("silent", now)
+
+    def _place(self) -> None:
+        self._attempt += 1
+        replacing = self._offer.lease if self._offer else None
+        number = self._calls.ask(self)
+        place = Place(number, self.call_id, self._invite_at, self._attempt, self._tried, replacing)
+        self._layer.act(place)
+
+    def _forward(self, offer: Offer, now: float) -> None:
+        request, to = self._request, offer.address
+        branch = self._layer.new_branch()
+        forwarded = Forwarded(request, retarget(request.uri, to.host, to.port), self._layer.identity.via(branch), ())
+        flow = self._calls.flows.make(Flow(self._server.reply_to, to), request.call_id)
+        record_route = self._layer.identity.record_route(flow)
+        data = forwarded.render([record_route, *self._headers, lease_header(offer.token)], request.body)
+        self._branch = Branch(self._layer, self, forwarded, branch, to)
+        self._branch.start(data, now)
+        self._layer.alarms.set(self, _Wake.SILENCE, now + SILENCE_S)
+
+    def _redirect(self, offer: Offer, now: float) -> None:
+        target = retarget(self._request.uri, offer.address.host, offer.address.port)
+        contact = header(b"Contact", b"<%b;%b=%b>" % (target, token.URI_PARAMETER.encode(), offer.token.encode()))
+        self._answer(302, now, contact)
+        self._calls.forget(self)
+
+    def _next(self, reason: str, now: float) -> None:
+        """Tries another worker, if the caller still waits and there is a try left."""
+        self._stop_waiting()
+        if self._cancelled:
+            self._refuse(487, "caller_cancelled", now)
+        elif self._attempt >= TRIES:
+            self._refuse(503, "no_worker_answered", now)
+        else:
+            worker_id = self._offer.lease.worker_id if self._offer else ""
+            self._layer.report("call.worker_failed", call_id=self.call_id, worker_id=worker_id, reason=reason)
+            self._place()
+
+    def _accept(self, branch: Branch, response: Response, now: float) -> None:
+        """Passes a 2xx on, each time it comes; a second worker that still rings is cancelled (16.7 step 10)."""
+        if self._server.state is State.PROCEEDING:
+            ms = round((now - self._invite_at) * 1000)
+            self._layer.report("call.answered", call_id=self.call_id, status=response.status, ms=ms)
+        if self._branch and branch is not self._branch:
+            self._branch.cancel(now)
+        self._stop_waiting()
+        self._server.respond(response.status, response.without_top_via(), now)
+
+    def _refuse(self, status: int, reason: str, now: float) -> None:
+        self._answer(status, now)
+        self._end_refused(status, reason)
+
+    def _answer(self, status: int, now: float, *extra: Header) -> None:
+        self._server.respond(status, response_to(self._request, status, self._layer.tag_for(self._request), extra), now)
+
+    def _end_refused(self, status: int, reason: str) -> None:
+        """Leaves nothing behind. The lease is given back always: that frees an offer, never a claimed lease."""
+        self._stop_waiting()
+        if self._offer:
+            self._layer.act(Release(self._offer.lease))
+        self._calls.forget(self)
+        self._layer.report("call.refused", call_id=self.call_id, status=status, reason=reason)
+
+    def _stop_waiting(self) -> None:
+        self._layer.alarms.cancel_all(self)
+        self._branch = None
+
+
+def _identity(request: Request) -> Identity:
+    return request.call_id, request.from_tag, request.cseq
+
+
+def _text(value: bytes) -> str:
+    """What other processes read the same bytes as."""
+    return value.decode("utf-8", "surrogateescape")

@@ -1,0 +1,221 @@
+"""The dispatcher's SIP side: datagrams and answers go in, actions come out (RFC 3261 section 16).
+
+It opens no socket, asks no Redis and reads no clock. New calls go to `call.py`, requests inside dialogs to `dialog.py`;
+everything else is answered here, without keeping anything.
+"""
+
+import secrets
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+from dispatcher.admission import Admission, WorkerAddresses
+from dispatcher.sip.actions import Action, Address, Offer, Place, Release
+from dispatcher.sip.call import Calls
+from dispatcher.sip.dialog import DialogRequest, Routes, stateless_ack
+from dispatcher.sip.flow import FlowTokens
+from dispatcher.sip.forwarding import Identity
+from dispatcher.sip.grammar import Malformed
+from dispatcher.sip.layer import Layer, ServerTransaction, server_key
+from dispatcher.sip.message import BadRequest, Header, Request, Response, header, parse
+from dispatcher.sip.responses import ACCEPT, ALLOW
+from dispatcher.sip.transaction import Do, Event
+
+IN_DIALOG_HEADROOM = 1.25
+"""Running calls are served until there are this many times the transactions at which new calls are refused."""
+
+_SCHEMES = frozenset((b"sip", b"tel"))
+"""Request-URIs we take. A sips URI promises TLS on every hop, which UDP cannot keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """What one proxy is told at its start."""
+
+    address: Address
+    """Where peers reach it; stands in Via and Record-Route."""
+    secret: str
+    """The pool's secret, for flow tokens."""
+    peers: tuple[IPv4Network | IPv6Network, ...]
+    """Networks it serves. Workers are always served."""
+    invite_rate: float
+    """New INVITEs per second from one source."""
+    redirect: bool = False
+    """Send callers to the worker instead of forwarding them."""
+    max_transactions: int = 100_000
+    """New calls are refused beyond this, without keeping anything: at 2 kB each, a bound on memory."""
+
+
+class Proxy:
+    """The whole SIP side of one dispatcher.
+
+    Every method that takes `now` (seconds on any steady clock) returns the actions to be carried out, in order.
+    """
+
+    def __init__(self, settings: ProxySettings, *, seed: bytes | None = None) -> None:
+        """`seed` makes branches and tags predictable in tests."""
+        self.open = False
+        """Whether a call would find room now: what OPTIONS is told."""
+        self.draining = False
+        """Whether new calls are refused."""
+        self.workers = WorkerAddresses()
+        self._settings = settings
+        self._admission = Admission(settings.peers, settings.invite_rate)
+        self._layer = Layer(Identity(settings.address), seed=seed or secrets.token_bytes(8))
+        flows = FlowTokens(settings.secret)
+        self._calls = Calls(self._layer, flows, redirect=settings.redirect)
+        self._routes = Routes(self._layer, flows, self._admission, self.workers)
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions there are, finished ones that wait for stragglers included."""
+        return len(self._layer)
+
+    def unanswered(self) -> int:
+        """Returns how many requests still wait for a final response."""
+        return self._layer.unanswered()
+
+    def wakes_at(self) -> float | None:
+        """Returns when `wake` wants to be called; None for never."""
+        return self._layer.alarms.next_at()
+
+    def receive(self, data: bytes, source: Address, now: float) -> list[Action]:
+        """Handles one datagram."""
+        if not self._admission.is_peer(source.host) and not self.workers.knows(source):
+            self._layer.report("sip.source_refused", source=source.host)
+        else:
+            try:
+                message = parse(data)
+            except Malformed as error:
+                self._malformed(error, source)
+            else:
+                self._dispatch(message, source, now)
+        return self._layer.take_actions()
+
+    def placed(self, place: Place, offer: Offer, now: float) -> list[Action]:
+        """Tells which worker a call gets."""
+        call = self._calls.asker(place)
+        if call:
+            call.placed(offer, now)
+        else:
+            self._layer.act(Release(offer.lease))
+        return self._layer.take_actions()
+
+    def no_room(self, place: Place, now: float) -> list[Action]:
+        """Tells that no worker has room for a call."""
+        call = self._calls.asker(place)
+        if call:
+            call.no_room(now)
+        return self._layer.take_actions()
+
+    def unreachable(self, address: Address, now: float) -> list[Action]:
+        """Tells that nobody listens at `address` (an ICMP error)."""
+        self._layer.unreachable(address, now)
+        return self._layer.take_actions()
+
+    def wake(self, now: float) -> list[Action]:
+        """Runs the timers that are due."""
+        self._layer.alarms.run(now)
+        return self._layer.take_actions()
+
+    def _dispatch(self, message: Request | Response | None, source: Address, now: float) -> None:
+        if isinstance(message, Request):
+            self._request(message, source, now)
+        elif message and not self._layer.receive_response(message, now):
+            self._layer.report("sip.stray_response", source=source.host, status=message.status)
+
+    def _malformed(self, error: Malformed, source: Address) -> None:
+        self._layer.report("sip.malformed", source=source.host, reason=str(error))
+        if isinstance(error, BadRequest) and error.request.method != b"ACK":
+            reply_to = error.request.arrived_from(source)
+            self._layer.reply(error.request, reply_to, error.sip_status)
+
+    def _request(self, request: Request, source: Address, now: float) -> None:
+        reply_to = request.arrived_from(source)
+        transaction = self._layer.servers.get(server_key(request))
+        if transaction:
+            self._again(transaction, request, source, now)
+        elif request.method == b"ACK":
+            self._ack(request, source)
+        elif request.method == b"CANCEL":
+            self._cancel(request, reply_to, now)
+        elif refusal := self._refusal(request):
+            self._layer.reply(request, reply_to, *refusal)
+            self._layer.report("sip.request_refused", source=source.host, status=refusal[0])
+        elif request.to_tag:
+            self._in_dialog(request, source, reply_to, now)
+        elif request.method == b"INVITE":
+            self._new_call(request, source, reply_to, now)
+        else:
+            self._out_of_dialog(request, reply_to)
+
+    def _again(self, transaction: ServerTransaction, request: Request, source: Address, now: float) -> None:
+        """A retransmission, or an ACK with its INVITE's branch."""
+        event = Event.ACK if request.method == b"ACK" else Event.REQUEST
+        if Do.TELL in transaction.fire(event, now):
+            self._ack(request, source)
+
+    def _ack(self, request: Request, source: Address) -> None:
+        """Passes the ACK for a 2xx on; one that belongs nowhere is dropped, since nothing may answer it."""
+        if request.max_forwards == 0 or self._layer.identity.has_seen(request):
+            return
+        hop = self._routes.next_hop(request, source) if request.to_tag else None
+        if hop:
+            self._layer.send(stateless_ack(self._layer, request, hop), hop.to)
+
+    def _cancel(self, request: Request, reply_to: Address, now: float) -> None:
+        """Answers at once (section 16.10), each time: what it asks for happens only once."""
+        invite = self._layer.servers.get(server_key(request, b"INVITE"))
+        self._layer.reply(request, reply_to, 200 if invite else 481)
+        if invite and invite.user:
+            invite.user.cancel(now)
+
+    def _refusal(self, request: Request) -> tuple[int, *tuple[Header, ...]] | None:
+        """Why the request cannot be served by any proxy (section 16.3), with the headers that say so."""
+        if request.uri.scheme not in _SCHEMES:
+            return (416,)
+        if request.max_forwards == 0 and request.method != b"OPTIONS":
+            return (483,)
+        if self._layer.identity.has_seen(request):
+            return (482,)
+        extensions = request.first.get(b"proxy-require")
+        return (420, header(b"Unsupported", extensions)) if extensions else None
+
+    def _in_dialog(self, request: Request, source: Address, reply_to: Address, now: float) -> None:
+        if len(self._layer) >= self._settings.max_transactions * IN_DIALOG_HEADROOM:
+            self._layer.reply(request, reply_to, 503)
+            return
+        hop = self._routes.next_hop(request, source)
+        if hop is None:
+            self._layer.reply(request, reply_to, 481)
+            self._layer.report("sip.request_refused", source=source.host, status=481)
+            return
+        transaction = self._layer.open_server(request, reply_to, now)
+        DialogRequest(self._layer, request, transaction).begin(hop, now)
+
+    def _new_call(self, request: Request, source: Address, reply_to: Address, now: float) -> None:
+        reason = self._unwanted(request, source, now)
+        if reason:
+            status = 482 if reason == "merged" else 503
+            self._layer.reply(request, reply_to, status)
+            self._layer.report("sip.call_refused", source=source.host, status=status, reason=reason)
+        else:
+            self._calls.begin(request, reply_to, now)
+
+    def _unwanted(self, request: Request, source: Address, now: float) -> str:
+        """Why a call is refused without looking for a worker, or empty."""
+        if self.draining:
+            return "draining"
+        if self._calls.has(request):
+            return "merged"  # the same INVITE over another way (section 8.2.2.2)
+        if len(self._layer) >= self._settings.max_transactions:
+            return "overload"
+        return "" if self._admission.admits(source.host, now) else "rate"
+
+    def _out_of_dialog(self, request: Request, reply_to: Address) -> None:
+        if request.method == b"OPTIONS":
+            able = self.open and not self.draining
+            self._layer.reply(request, reply_to, 200 if able else 503, ALLOW, ACCEPT)
+        elif request.method == b"BYE":
+            self._layer.reply(request, reply_to, 481)
+        else:
+            self._layer.reply(request, reply_to, 405, ALLOW)

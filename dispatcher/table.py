@@ -1,0 +1,98 @@
+"""The worker table as the dispatcher last saw it, with what it has leased since.
+
+It chooses nobody (`placement.py`) and does not decide when to look again, but for calls that would be refused.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
+from typing import Protocol
+
+from dispatcher.sip.actions import Address
+from shared.control.workers import WorkerRow
+from shared.errors import ControlUnavailable
+from shared.ids import WorkerId
+from shared.states import WorkerState
+
+REFUSAL_AGE_S = 0.1
+"""A call is not refused for want of room on the word of a table older than this."""
+
+
+class TableSource(Protocol):
+    """Where the table comes from: `shared.control.workers.Workers`."""
+
+    async def table(self) -> list[WorkerRow]:
+        """Returns the rows; raises ControlUnavailable."""
+
+
+class Table:
+    """The last known worker table."""
+
+    def __init__(self, source: TableSource, clock: Callable[[], float]) -> None:
+        """`clock` is any steady one, in seconds."""
+        self.rows: Sequence[WorkerRow] = ()
+        self.taken: Counter[WorkerId] = Counter()
+        """Slots leased, less those given back, since `rows` were read."""
+        self.in_touch = False
+        """Whether Redis answered when last asked for anything."""
+        self._source = source
+        self._clock = clock
+        self._reading = asyncio.Lock()
+        self._read_at = float("-inf")
+
+    async def refresh(self, max_age_s: float = 0.0) -> bool:
+        """Reads the table unless it is younger than `max_age_s`, once for all who ask meanwhile.
+
+        Returns whether it was read; raises ControlUnavailable, and then the last known table stands.
+        """
+        async with self._reading:
+            if self.age_s < max_age_s:
+                return False
+            try:
+                rows = await self._source.table()
+            except ControlUnavailable:
+                self.in_touch = False
+                raise
+            self.rows = [row for row in rows if _has_address(row)]
+            self.taken.clear()
+            self.in_touch = True
+            self._read_at = self._clock()
+            return True
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the table was read."""
+        return self._clock() - self._read_at
+
+    def addresses(self) -> Iterator[Address]:
+        """Yields where the workers listen."""
+        return (Address("udp", row.record.sip_host, row.record.sip_port) for row in self.rows)
+
+    def address_of(self, worker_id: WorkerId) -> Address | None:
+        """Returns where a worker listens, None when the table does not have it."""
+        for row in self.rows:
+            if row.record.worker_id == worker_id:
+                return Address("udp", row.record.sip_host, row.record.sip_port)
+        return None
+
+    def ready(self) -> int:
+        """Returns how many workers take calls."""
+        return sum(row.alive and row.record.state is WorkerState.READY for row in self.rows)
+
+    def room(self) -> int:
+        """Returns how many slots are free."""
+        return sum(
+            max(0, row.record.capacity - row.leased - self.taken[row.record.worker_id])
+            for row in self.rows
+            if row.alive and row.record.state is WorkerState.READY
+        )
+
+
+def _has_address(row: WorkerRow) -> bool:
+    """Whether the worker gave an address; sending to a name would block everything while it is resolved."""
+    try:
+        ip_address(row.record.sip_host)
+    except ValueError:
+        return False
+    return True

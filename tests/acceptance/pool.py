@@ -1,0 +1,218 @@
+"""A whole pool for tests: redis-server, simulator, dispatcher, supervisor and workers, all of them real processes.
+
+It starts, observes and ends them. What a call has to look like is the tests' business.
+"""
+
+import json
+import os
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+from redis import Redis
+
+from shared.control import keys
+from shared.ids import CallId, WorkerId
+from shared.messages import CallRecord
+from tests.acceptance.process import Event, PoolProcess
+from tests.redis_server import RedisServer
+
+LEASE_SECRET = "acceptance-tests-only"
+
+START_S = 40.0
+"""Longest wait for a process to be ready: starting takes seconds when other tests keep the cores busy."""
+
+SETTLE_S = 15.0
+"""Longest wait for what follows a call: the lease to be released, the record to be written."""
+
+
+class Pool:
+    """A running pool; `sip` is what a caller dials."""
+
+    def __init__(self, directory: Path, env: dict[str, str], workers: int) -> None:
+        self.directory = directory
+        self._expected_workers = workers
+        self._processes: list[PoolProcess] = []
+        self.redis_server = RedisServer(directory)
+        self._redis = Redis.from_url(self.redis_server.url)
+        try:
+            self._start(env)
+        except BaseException:
+            self.end()
+            raise
+
+    def _start(self, env: dict[str, str]) -> None:
+        self.simulator = self._spawn("simulator", ["simulator", "--mode", "parrot", "--port", "0"], {})
+        address = self.simulator.wait_for("listening", timeout_s=START_S)[0]
+        self._simulator_url = f"http://{address['host']}:{address['port']}"
+        common = {
+            "REDIS_URL": self.redis_server.url,
+            "LEASE_SECRET": LEASE_SECRET,
+            "SIP_LOCAL_ADDRESS": "127.0.0.1",
+            "LOG_LEVEL": "INFO",
+        }
+        self.supervisor = self._spawn("worker", ["worker"], common | _worker_env(self._simulator_url) | env)
+        self.dispatcher = self._spawn("dispatcher", ["dispatcher"], common | {"SIP_PORT": "0"} | env)
+        listening = self.dispatcher.wait_for("dispatcher.listening", timeout_s=START_S)[0]
+        self.sip_host, self.sip_port = str(listening["host"]), int(listening["port"])
+        self.supervisor.wait_for("worker.ready", count=self._expected_workers, timeout_s=START_S)
+
+    def _spawn(self, name: str, arguments: list[str], env: dict[str, str]) -> PoolProcess:
+        process = PoolProcess(name, arguments, env, self.directory)
+        self._processes.append(process)
+        return process
+
+    @property
+    def sip(self) -> str:
+        """What a caller dials."""
+        return f"sip:bot@{self.sip_host}:{self.sip_port}"
+
+    def workers(self) -> list[Event]:
+        """Returns the `worker.ready` events so far: one for each worker that was ever started, in order."""
+        return self.supervisor.events("worker.ready")
+
+    def live_workers(self) -> list[Event]:
+        """Returns the workers whose processes are there now."""
+        return [worker for worker in self.workers() if alive(int(worker["pid"]))]
+
+    def wait_until_placeable(self) -> None:
+        """Returns once the dispatcher's own view has room for a call: OPTIONS is answered 200."""
+        from tests.acceptance.raw_sip import RawCaller
+
+        with RawCaller(self.sip_host, self.sip_port) as caller:
+            until(lambda: caller.options() == 200, START_S, "OPTIONS is not answered 200")
+
+    def order_faults(self, **order: Any) -> None:
+        """Has the simulator commit faults from now on."""
+        self._ask_simulator("POST", "/simulator/faults", order)
+
+    def forget_faults(self) -> None:
+        """Takes back the faults that have not happened."""
+        self._ask_simulator("DELETE", "/simulator/faults")
+
+    def sessions(self, *, running: bool = False) -> list[dict[str, Any]]:
+        """Returns what the simulator knows of its sessions, all of them or those that are open now."""
+        shown: list[dict[str, Any]] = self._ask_simulator("GET", "/simulator/sessions")["sessions"]
+        return [session for session in shown if not (running and session["closed"])]
+
+    def _ask_simulator(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._simulator_url}{path}", data=data, method=method)
+        with urllib.request.urlopen(request, timeout=10.0) as answer:
+            return json.load(answer)
+
+    def leases(self) -> set[str]:
+        """Returns the calls that hold a lease right now, from every place in Redis that would know one."""
+        lapses = cast(list[bytes], self._redis.zrange(keys.lapses(), 0, -1))
+        calls = {call.decode() for call in lapses}
+        calls |= {key.decode().rpartition(":")[2] for key in self._redis.scan_iter(match=keys.call(CallId("*")))}
+        for key in self._redis.scan_iter(match=keys.slots(WorkerId("*"))):
+            calls |= {call.decode() for call in cast(set[bytes], self._redis.smembers(key))}
+        return calls
+
+    def worker_of(self, call_id: str) -> Event:
+        """Returns the `worker.ready` event of the worker that holds a call."""
+        worker_id = cast(bytes, self._redis.hget(keys.call(CallId(call_id)), "worker_id")).decode()
+        return next(worker for worker in self.workers() if worker["worker"] == worker_id)
+
+    def wait_until_idle(self, timeout_s: float = SETTLE_S) -> None:
+        """Returns once no call holds a lease and no session is open."""
+        until(lambda: not self.leases(), timeout_s, lambda: f"still leased: {self.leases()}\n{self.tails()}")
+        until(lambda: not self.sessions(running=True), timeout_s, lambda: f"sessions are left\n{self.tails()}")
+
+    def records(self, call_id: CallId | None = None) -> list[CallRecord]:
+        """Returns the call records so far, all or those of one call."""
+        entries = cast(list[tuple[bytes, dict[bytes, bytes]]], self._redis.xrange(keys.records()))
+        found = [CallRecord.unpack(fields[b"record"]) for _, fields in entries]
+        return [record for record in found if call_id is None or record.call_id == call_id]
+
+    def record(self, call_id: CallId, timeout_s: float = SETTLE_S) -> CallRecord:
+        """Returns the one record of a call, waiting for it; two records are a failure."""
+        until(lambda: bool(self.records(call_id)), timeout_s, lambda: f"no record of {call_id}\n{self.tails()}")
+        self.wait_until_idle(timeout_s)
+        records = self.records(call_id)
+        assert len(records) == 1, f"{len(records)} records of one call: {records}"
+        return records[0]
+
+    def tails(self) -> str:
+        """Returns the ends of all logs, for failure messages."""
+        return "\n".join(process.tail() for process in self._processes)
+
+    def end(self) -> None:
+        """Ends every process, callers' side first; raises when one has to be killed or leaves a child behind."""
+        children = [int(worker["pid"]) for worker in self.workers()] if hasattr(self, "supervisor") else []
+        failures = []
+        for process in reversed(self._processes):
+            try:
+                process.end()
+            except AssertionError as failure:
+                failures.append(str(failure))
+        self._redis.close()
+        self.redis_server.stop()
+        failures += [f"worker {pid} was left behind" for pid in children if alive(pid)]
+        assert not failures, "\n".join(failures)
+
+
+def _worker_env(simulator_url: str) -> dict[str, str]:
+    return {
+        "AZURE_VOICELIVE_ENDPOINT": simulator_url,
+        "AZURE_VOICELIVE_API_KEY": "any",
+        "VOICE_LIVE_PROACTIVE_GREETING": "Hello, how can I help you?",
+        "WORKER_PROCESSES": "2",
+        "WORKER_CAPACITY": "20",
+        "MEDIA_PORT": str(free_udp_range(240)),
+        "MEDIA_PORT_COUNT": "240",
+        "POD_NAME": "pod",
+    }
+
+
+@contextmanager
+def running_pool(directory: Path, *, workers: int = 2, **env: str) -> Iterator[Pool]:
+    """Runs a pool for the block; nothing of it is left afterwards."""
+    pool = Pool(directory, {"WORKER_PROCESSES": str(workers), **env}, workers)
+    try:
+        pool.wait_until_placeable()
+        yield pool
+        pool.wait_until_idle()
+    finally:
+        pool.end()
+
+
+def until(happened: Callable[[], bool], timeout_s: float, failure: str | Callable[[], str]) -> None:
+    """Returns once `happened()`, asking again and again: for what neither a log event nor a stream announces."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        if time.monotonic() > deadline:
+            raise AssertionError(failure if isinstance(failure, str) else failure())
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Returns whether a process is there; one that has ended and was not waited for is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def free_udp_range(count: int) -> int:
+    """Returns the first of `count` UDP ports in a row that nobody uses, below the range the system hands out."""
+    first_try = 16384 + os.getpid() * 2 % 12000  # two test runs at once look in different places
+    for first in chain(range(first_try, 32000 - count, count), range(10000, first_try, count)):
+        if all(_bindable(port) for port in range(first, first + count)):
+            return first
+    raise RuntimeError(f"no {count} free UDP ports in a row")
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

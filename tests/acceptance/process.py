@@ -1,0 +1,129 @@
+"""One process of the pool under test: its log events as they happen, and its end by pid.
+
+It does not know what the process is for; `pool.py` does.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Event = dict[str, Any]
+
+
+class ProcessFailed(AssertionError):
+    """The process did not do what was waited for; the message ends with the tail of its log."""
+
+
+class PoolProcess:
+    """A running `python -m <module>`; every line it logs is kept and can be waited for."""
+
+    def __init__(self, name: str, arguments: list[str], env: Mapping[str, str], directory: Path) -> None:
+        self.name = name
+        self._lines: list[str] = []
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+        self._popen = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-m", *arguments],
+            # Not the repository: a developer's .env there must not reach the pool under test.
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._read, name=f"log of {name}")
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is still there."""
+        return self._popen.poll() is None
+
+    def events(self, event: str = "") -> list[Event]:
+        """Returns what has been logged so far, all of it or one kind of event."""
+        with self._changed:
+            return [entry for entry in self._events if not event or entry.get("event") == event]
+
+    def lines(self) -> list[str]:
+        """Returns every line so far, those that are not JSON too."""
+        with self._changed:
+            return list(self._lines)
+
+    def wait_for(
+        self, event: str, *, count: int = 1, timeout_s: float = 30.0, where: Callable[[Event], bool] = lambda _: True
+    ) -> list[Event]:
+        """Returns the first `count` events of this kind; raises ProcessFailed when the process ends or time is up."""
+
+        def found() -> list[Event]:
+            return [entry for entry in self._events if entry.get("event") == event and where(entry)]
+
+        with self._changed:
+            self._changed.wait_for(lambda: len(found()) >= count or not self._reader.is_alive(), timeout_s)
+            if len(found()) < count:
+                raise ProcessFailed(f"{self.name}: {len(found())} of {count} {event}\n{self.tail()}")
+            return found()[:count]
+
+    def tail(self, lines: int = 40) -> str:
+        """Returns the end of the log, for failure messages."""
+        with self._changed:
+            return "\n".join([f"--- {self.name} (pid {self.pid}), last lines:", *self._lines[-lines:]])
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to the process."""
+        self._popen.send_signal(number)
+
+    def wait(self, timeout_s: float) -> int:
+        """Returns the exit code; raises ProcessFailed when the process goes on."""
+        try:
+            code = self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ProcessFailed(f"{self.name} goes on after {timeout_s} s\n{self.tail()}") from None
+        self._reader.join(5.0)
+        return code
+
+    def end(self, timeout_s: float = 15.0) -> None:
+        """Ends the process: SIGTERM, and SIGKILL when that does not help, which is a failure."""
+        if self.running:
+            self._popen.terminate()
+        try:
+            self.wait(timeout_s)
+        except ProcessFailed:
+            self._popen.kill()
+            self._popen.wait()
+            raise
+        finally:
+            self._reader.join(5.0)
+            if self._popen.stdout:
+                self._popen.stdout.close()
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            with self._changed:
+                self._lines.append(line.rstrip())
+                self._events += _parsed(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _parsed(line: str) -> list[Event]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return []
+    return [value] if isinstance(value, dict) else []

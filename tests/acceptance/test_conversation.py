@@ -1,0 +1,102 @@
+"""What a caller says is what the caller hears back: through dispatcher, worker, Voice Live simulator and back."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from shared.ending import CallEnd, CallResult
+from simulator.phone.analysis import align, speech_segments
+from tests.acceptance.pool import Pool, running_pool
+from tests.acceptance.telephone import PhoneCall, assert_heard_back, ring
+
+LONG = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty twenty one twenty two twenty three twenty four twenty five"
+)
+"""About ten seconds without a pause."""
+
+
+def assert_completed(pool: Pool, call: PhoneCall) -> None:
+    """Fails unless the call left one record, completed by the caller's BYE, and what happened stands in it in order."""
+    record = pool.record(call.call_id)
+    assert (record.result, record.reason) == (CallResult.COMPLETED, CallEnd.CALLER_HANGUP)
+    names = [name for name, _ in record.marks]
+    wanted = ["invite", "lease", "claimed", "connected", "session_ready", "answered", "greeting_audio",
+              "greeting_playout", "speech_started", "speech_stopped", "answer_audio", "answer_playout", "hangup",
+              "ended"]  # fmt: skip
+    assert [name for name in names if name in wanted] == wanted, names
+    assert all(earlier <= later for (_, earlier), (_, later) in pairwise(record.marks)), record.marks
+
+
+@pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
+def test_a_sentence_comes_back_as_it_was_said(pool: Pool, codec: str) -> None:
+    (call,) = ring(pool, "--codec", codec, "--say", "the quick brown fox jumps over the lazy dog")
+    assert_heard_back(pool, call)
+    assert call.report["status"] == 200
+    assert call.report["ended_by"] == "caller"
+    marks = call.marks
+    assert marks["answered"] <= marks["greeting_first_packet"] < marks["greeting_end"] < marks["speech_start"]
+    assert marks["speech_end"] < marks["answer_first_packet"] < marks["answer_end"] < marks["bye"]
+    assert_completed(pool, call)
+
+
+def test_a_sentence_comes_back_through_24_khz_pcm(tmp_path: Path) -> None:
+    with running_pool(tmp_path, workers=1, VOICE_LIVE_AUDIO_FORMAT="pcm16") as pool:
+        (call,) = ring(pool, "--say", "the quick brown fox jumps over the lazy dog")
+        assert_heard_back(pool, call, correlation=0.9)
+        assert_completed(pool, call)
+
+
+def test_three_turns_of_one_call_are_all_answered(pool: Pool) -> None:
+    (call,) = ring(pool, "--turns", "3")
+    assert_heard_back(pool, call)
+    assert len(call.report["turns"]) == 3
+    pool.record(call.call_id)
+
+
+def test_twenty_calls_at_once_hear_their_own_words_and_nobody_elses(pool: Pool) -> None:
+    calls = ring(pool, "--calls", "20", "--stagger-ms", "50")
+    assert len({call.call_id for call in calls}) == 20
+    for call in calls:
+        assert_heard_back(pool, call)
+    said = [call.said() for call in calls]
+    for number, call in enumerate(calls):
+        others = max(align(other, call.answer()).correlation for other in [*said[:number], *said[number + 1 :]])
+        assert others < 0.6, f"call {number} hears another call ({others:.2f})"
+    records = [pool.record(call.call_id) for call in calls]
+    assert {record.reason for record in records} == {CallEnd.CALLER_HANGUP}
+    assert len({record.worker_id for record in records}) == 2, "both workers carry calls"
+    assert len({record.session_id for record in records}) == 20
+
+
+def test_a_caller_who_talks_over_the_answer_is_heard_and_answered(pool: Pool) -> None:
+    (call,) = ring(
+        pool,
+        "--say",
+        LONG,
+        "--say",
+        "please stop now because there is something else to say",
+        "--talk-over-after",
+        "1.5",
+    )
+    assert call.report["ok"], f"{call.report}\n{pool.tails()}"
+    first, second = call.report["turns"]
+    assert first["talked_over"]
+    heard = call.tracks()[1]
+    interruption = call.sample(second["speech_start"]), call.sample(second["speech_end"])
+    # The answer would have gone on for longer than the interruption; it stopped well within it.
+    left = len(call.said(0)) - (interruption[0] - call.sample(first["answer_first_packet"]))
+    assert left > interruption[1] - interruption[0], "the test itself: the first answer has to be longer"
+    assert speech_segments(heard[interruption[1] - 8000 : interruption[1]]) == [], "the old answer goes on"
+    assert second["correlation"] >= 0.95, second
+    record = pool.record(call.call_id)
+    assert "barge_in" in [name for name, _ in record.marks]
+
+
+def test_a_caller_who_hangs_up_in_the_middle_ends_the_call(pool: Pool) -> None:
+    (call,) = ring(pool, "--say", LONG, "--hangup-after", "2")
+    assert call.report["ok"], f"{call.report}\n{pool.tails()}"
+    assert call.report["ended_by"] == "caller"
+    record = pool.record(call.call_id)
+    assert (record.result, record.reason) == (CallResult.COMPLETED, CallEnd.CALLER_HANGUP)

@@ -1,0 +1,178 @@
+"""A stage for SIP ladders: a proxy, the peers around it, and a clock that only the test moves.
+
+It asserts nothing; tests read from it what each peer got, and say what each peer sends.
+"""
+
+from ipaddress import ip_network
+
+from dispatcher.sip.actions import Action, Address, Offer, Place, Release, Report, Send
+from dispatcher.sip.message import Message, Request, Response, parse
+from dispatcher.sip.proxy import Proxy, ProxySettings
+from shared.ids import CallId, LeaseId, WorkerId
+from shared.messages import Lease
+
+PROXY = Address("udp", "10.0.0.1", 5060)
+CALLER = Address("udp", "192.0.2.10", 5060)
+STRANGER = Address("udp", "203.0.113.66", 5060)
+WORKERS = {name: Address("udp", "10.0.1.1", 5070 + index) for index, name in enumerate(("w1", "w2", "w3", "w4"))}
+SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0 8\r\n"
+SECRET = "a secret for tests only"
+
+
+def request(
+    method: str,
+    uri: str = "sip:100@10.0.0.1",
+    *,
+    branch: str = "z9hG4bKcaller1",
+    source: Address = CALLER,
+    call_id: str = "call-1",
+    from_tag: str = "caller",
+    to_tag: str = "",
+    cseq: int = 1,
+    headers: tuple[str, ...] = (),
+    body: bytes = b"",
+) -> bytes:
+    """Returns a request as a peer at `source` writes it."""
+    lines = [
+        f"{method} {uri} SIP/2.0",
+        f"Via: SIP/2.0/UDP {source.host}:{source.port};branch={branch};rport",
+        f'From: "A Caller" <sip:alice@{source.host}>;tag={from_tag}',
+        f"To: <sip:100@10.0.0.1>{f';tag={to_tag}' if to_tag else ''}",
+        f"Call-ID: {call_id}",
+        f"CSeq: {cseq} {method}",
+        f"Contact: <sip:alice@{source.host}:{source.port}>",
+    ]
+    if not any(header.startswith("Max-Forwards") for header in headers):
+        lines.append("Max-Forwards: 70")
+    return "\r\n".join([*lines, *headers, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def invite(**changes: object) -> bytes:
+    """Returns a new call's INVITE."""
+    return request("INVITE", body=SDP, **changes)  # type: ignore[arg-type]
+
+
+def response(to: bytes, status: int, *, tag: str = "worker", headers: tuple[str, ...] = (), body: bytes = b"") -> bytes:
+    """Returns a worker's response to a request it got."""
+    message = parse(to)
+    assert isinstance(message, Request)
+    copied = [raw for key, _, raw in message.headers if key in (b"via", b"record-route", b"from", b"call-id", b"cseq")]
+    value = message.first[b"to"]
+    if status > 100 and b"tag=" not in value:
+        value += b";tag=" + tag.encode()
+    lines = [b"SIP/2.0 %d Whatever" % status, *copied, b"To: " + value, *(header.encode() for header in headers)]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", b""]) + body
+
+
+def header_of(data: bytes, name: str) -> str:
+    """Returns the first value of a header, or empty."""
+    message = parse(data)
+    assert message
+    return message.first.get(name.lower().encode(), b"").decode()
+
+
+def offer_of(worker: str, call_id: CallId, lease_id: str = "") -> Offer:
+    """Returns an offer of a slot on `worker`."""
+    lease = Lease(
+        lease_id=LeaseId(lease_id or f"lease-{worker}"),
+        call_id=call_id,
+        worker_id=WorkerId(worker),
+        offered_at_ms=0,
+        invite_at_ms=0,
+    )
+    return Offer(lease, WORKERS[worker], f"token-{worker}")
+
+
+class Stage:
+    """A proxy and everybody it talks to."""
+
+    def __init__(self, *, redirect: bool = False, invite_rate: float = 100.0, max_transactions: int = 1000) -> None:
+        self.now = 1000.0
+        self.proxy = Proxy(
+            ProxySettings(
+                address=PROXY,
+                secret=SECRET,
+                peers=(ip_network("192.0.2.0/24"),),
+                invite_rate=invite_rate,
+                redirect=redirect,
+                max_transactions=max_transactions,
+            ),
+            seed=b"seed",
+        )
+        self.proxy.open = True
+        self.proxy.workers.update(WORKERS.values(), self.now)
+        self.sent: list[Send] = []
+        self.places: list[Place] = []
+        self.released: list[str] = []
+        self.reports: list[Report] = []
+
+    def send(self, data: bytes, source: Address = CALLER) -> None:
+        """A peer sends something."""
+        self._carry_out(self.proxy.receive(data, source, self.now))
+
+    def worker_sends(self, worker: str, data: bytes) -> None:
+        """A worker sends something."""
+        self.send(data, WORKERS[worker])
+
+    def place(self, worker: str, lease_id: str = "") -> None:
+        """The oldest open question is answered with `worker`."""
+        place = self.places.pop(0)
+        self._carry_out(self.proxy.placed(place, offer_of(worker, place.call_id, lease_id), self.now))
+
+    def no_room(self) -> None:
+        """The oldest open question is answered with a refusal."""
+        self._carry_out(self.proxy.no_room(self.places.pop(0), self.now))
+
+    def unreachable(self, address: Address) -> None:
+        """The network says that nobody listens at `address`."""
+        self._carry_out(self.proxy.unreachable(address, self.now))
+
+    def wait(self, seconds: float) -> None:
+        """Time passes; timers fire when they are due."""
+        end = self.now + seconds
+        while (at := self.proxy.wakes_at()) is not None and at <= end:
+            self.now = max(self.now, at)
+            self._carry_out(self.proxy.wake(self.now))
+        self.now = end
+
+    def take(self, address: Address | str) -> list[bytes]:
+        """Returns what was sent to a peer or worker since the last time."""
+        to = WORKERS[address] if isinstance(address, str) else address
+        taken = [send.data for send in self.sent if send.to == to]
+        self.sent = [send for send in self.sent if send.to != to]
+        return taken
+
+    def got(self, address: Address | str) -> list[str]:
+        """Returns the same as `INVITE` or `180 INVITE`, an empty datagram as an empty string."""
+        return [summary(data) for data in self.take(address)]
+
+    def one(self, address: Address | str) -> bytes:
+        """Returns the only thing that was sent to a peer since the last time."""
+        (data,) = self.take(address)
+        return data
+
+    def events(self) -> list[str]:
+        """Returns the names of what was reported since the last time."""
+        names = [report.event for report in self.reports]
+        self.reports.clear()
+        return names
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send():
+                    self.sent.append(action)
+                case Place():
+                    self.places.append(action)
+                case Release(lease):
+                    self.released.append(lease.lease_id)
+                case Report():
+                    self.reports.append(action)
+
+
+def summary(data: bytes) -> str:
+    """Returns `INVITE` for a request, `180 INVITE` for a response to it."""
+    message: Message | None = parse(data)
+    if isinstance(message, Response):
+        return f"{message.status} {message.cseq_method.decode()}"
+    return message.method.decode() if isinstance(message, Request) else ""

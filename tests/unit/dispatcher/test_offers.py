@@ -1,0 +1,235 @@
+"""Offers: the right worker leased, with and without Redis."""
+
+import asyncio
+
+from dispatcher.offers import Offers
+from dispatcher.sip.actions import Address, Offer, Place
+from dispatcher.table import Table
+from shared import token
+from shared.ids import CallId, LeaseId, WorkerId
+from shared.messages import Lease
+from shared.settings import PlacementPolicy
+from shared.states import WorkerState
+from tests.unit.dispatcher.pool import Pool
+
+SECRET = "a secret for tests only"
+
+
+class Desk:
+    """A table and offers over a pool in memory."""
+
+    def __init__(self, *workers: str, capacity: int = 1) -> None:
+        self.pool = Pool()
+        for index, worker in enumerate(workers):
+            self.pool.add(worker, port=5070 + index, capacity=capacity)
+        self.now = 0.0
+        self.table = Table(self.pool, lambda: self.now)
+        self.offers = Offers(self.table, self.pool, policy=PlacementPolicy.SPREAD, secret=SECRET)
+
+    async def make(
+        self, call: str = "call-1", *exclude: str, replacing: Lease | None = None, attempt: int = 1
+    ) -> Offer | None:
+        excluded = frozenset(WorkerId(name) for name in exclude)
+        return await self.offers.make(Place(1, CallId(call), 0.0, attempt, excluded, replacing), 12345)
+
+
+async def read(desk: Desk) -> Desk:
+    await desk.table.refresh()
+    return desk
+
+
+async def test_an_offer_has_a_lease_an_address_and_a_token_for_that_worker_and_call() -> None:
+    desk = await read(Desk("w1"))
+    offer = await desk.make()
+    assert offer
+    assert offer.address == Address("udp", "10.0.1.1", 5070)
+    lease = token.verify(offer.token, SECRET, worker_id=WorkerId("w1"), call_id=CallId("call-1"), now_ms=1)
+    assert lease == offer.lease == desk.pool.leases[CallId("call-1")]
+    assert (lease.invite_at_ms, lease.provisional) == (12345, False)
+
+
+async def test_without_room_there_is_no_offer() -> None:
+    desk = await read(Desk("w1"))
+    await desk.make("call-1")
+    assert await desk.make("call-2") is None
+
+
+async def test_a_lost_race_leads_to_the_next_worker() -> None:
+    desk = await read(Desk("w1", "w2"))
+    desk.pool.hidden = {WorkerId("w1"): 1}
+    offers = [await desk.make("call-1")]
+    assert [offer and offer.lease.worker_id for offer in offers] == ["w2"]
+
+
+async def test_a_race_lost_everywhere_is_no_offer() -> None:
+    desk = await read(Desk("w1", "w2"))
+    desk.pool.hidden = {WorkerId("w1"): 1, WorkerId("w2"): 1}
+    assert await desk.make() is None
+
+
+async def test_a_call_is_not_refused_on_the_word_of_an_old_table() -> None:
+    desk = await read(Desk("w1"))
+    offer = await desk.make("call-1")
+    assert offer
+    await desk.pool.release(offer.lease, None)  # by somebody else: this dispatcher has not seen it
+    desk.now += 60
+    assert await desk.make("call-2")
+
+
+async def test_many_refusals_read_the_table_once() -> None:
+    desk = await read(Desk("w1"))
+    await desk.make("call-1")
+    desk.now += 60
+    before = desk.pool.reads
+    assert await asyncio.gather(*(desk.make(f"call-{number}") for number in range(2, 50))) == [None] * 48
+    assert desk.pool.reads == before + 1
+
+
+async def test_a_second_try_goes_elsewhere_and_frees_the_first_offer() -> None:
+    desk = await read(Desk("w1", "w2"))
+    first = await desk.make()
+    assert first
+    tried = first.lease.worker_id
+    second = await desk.make("call-1", tried, replacing=first.lease, attempt=2)
+    assert second and second.lease.worker_id != tried
+    assert desk.pool.load(tried) == 0
+
+
+async def test_a_call_that_its_failed_worker_has_just_let_go_is_placed_again() -> None:
+    desk = await read(Desk("w1", "w2"))
+    first = await desk.make()
+    assert first
+    desk.pool.claimed.add(first.lease.lease_id)
+
+    async def let_go() -> None:
+        desk.pool.claimed.clear()
+        await desk.pool.release(first.lease, None)
+
+    again = asyncio.create_task(desk.make("call-1", first.lease.worker_id, replacing=first.lease, attempt=2))
+    await asyncio.sleep(0)
+    await let_go()
+    assert await again
+
+
+async def test_a_call_that_its_failed_worker_does_not_let_go_is_refused() -> None:
+    desk = await read(Desk("w1", "w2"))
+    first = await desk.make()
+    assert first
+    desk.pool.claimed.add(first.lease.lease_id)
+    assert await desk.make("call-1", first.lease.worker_id, replacing=first.lease, attempt=2) is None
+
+
+async def test_the_lease_that_another_replica_took_for_the_call_is_used() -> None:
+    desk = await read(Desk("w1", "w2", capacity=2))
+    other = await desk.pool.acquire(CallId("call-1"), WorkerId("w2"), invite_at_ms=1)
+    offer = await desk.make("call-1")
+    assert offer and offer.lease == other
+    assert offer.address.port == 5071
+
+
+async def test_while_redis_is_away_offers_are_provisional_and_counted_here() -> None:
+    desk = await read(Desk("w1", "w2"))
+    desk.pool.away = True
+    offers = [await desk.make(f"call-{number}") for number in range(3)]
+    assert [offer and offer.lease.provisional for offer in offers] == [True, True, None]
+    assert {offer.lease.worker_id for offer in offers if offer} == {"w1", "w2"}
+
+
+async def test_a_redis_that_never_answers_costs_100_ms_once() -> None:
+    desk = await read(Desk("w1", capacity=50))
+    desk.pool.stuck = True
+    offer = await desk.make("call-1")
+    assert offer and offer.lease.provisional
+    assert not desk.table.in_touch
+    async with asyncio.timeout(10):
+        for number in range(2, 40):
+            assert await desk.make(f"call-{number}")
+
+
+async def test_provisional_tokens_verify() -> None:
+    desk = await read(Desk("w1"))
+    desk.pool.away = True
+    offer = await desk.make()
+    assert offer
+    now_ms = offer.lease.offered_at_ms
+    assert token.verify(offer.token, SECRET, worker_id=WorkerId("w1"), call_id=CallId("call-1"), now_ms=now_ms)
+
+
+async def test_counts_that_are_too_old_to_be_true_do_not_refuse_calls() -> None:
+    desk = await read(Desk("w1"))
+    desk.pool.away = True
+    assert await desk.make("call-1")
+    assert await desk.make("call-2") is None
+    desk.now += 60
+    assert await desk.make("call-3")
+
+
+async def test_drained_and_excluded_workers_get_nothing_while_redis_is_away_either() -> None:
+    desk = Desk("w1", "w2")
+    desk.pool.set_state("w1", WorkerState.DRAINING)
+    await read(desk)
+    desk.pool.away = True
+    desk.now += 60
+    assert await desk.make("call-1", "w2") is None
+
+
+async def test_an_empty_table_has_no_room_with_or_without_redis() -> None:
+    desk = Desk()
+    assert await desk.make() is None
+    assert await (await read(desk)).make() is None
+
+
+async def test_when_redis_is_back_leases_are_real_again() -> None:
+    desk = await read(Desk("w1", capacity=3))
+    desk.pool.away = True
+    await desk.make("call-1")
+    desk.pool.away = False
+    await desk.table.refresh()
+    offer = await desk.make("call-2")
+    assert offer and not offer.lease.provisional
+
+
+async def test_a_provisional_offer_that_failed_is_not_looked_for_in_redis() -> None:
+    desk = await read(Desk("w1", "w2"))
+    desk.pool.away = True
+    first = await desk.make()
+    assert first
+    desk.pool.away = False
+    await desk.table.refresh()
+    second = await desk.make("call-1", first.lease.worker_id, replacing=first.lease, attempt=2)
+    assert second and second.lease.worker_id != first.lease.worker_id
+
+
+async def test_an_offer_that_is_withdrawn_makes_room_at_once() -> None:
+    desk = await read(Desk("w1"))
+    offer = await desk.make("call-1")
+    assert offer
+    await desk.offers.withdraw(offer.lease)
+    assert desk.pool.leases == {}
+    reads = desk.pool.reads
+    assert await desk.make("call-2")
+    assert desk.pool.reads == reads
+
+
+async def test_a_claimed_lease_cannot_be_withdrawn() -> None:
+    desk = await read(Desk("w1"))
+    offer = await desk.make("call-1")
+    assert offer
+    desk.pool.claimed.add(LeaseId(offer.lease.lease_id))
+    await desk.offers.withdraw(offer.lease)
+    assert await desk.make("call-2") is None
+
+
+async def test_withdrawing_without_redis_leaves_the_offer_to_lapse() -> None:
+    desk = await read(Desk("w1"))
+    offer = await desk.make("call-1")
+    assert offer
+    desk.pool.away = True
+    await desk.offers.withdraw(offer.lease)
+
+
+async def test_a_worker_that_names_a_host_instead_of_an_address_is_left_out() -> None:
+    desk = Desk()
+    desk.pool.add("w1", host="worker.example.com")
+    await read(desk)
+    assert await desk.make() is None
