@@ -1,0 +1,32 @@
+# Everything a user or a developer of voicepool types. `make help` lists it.
+
+VOICEPOOL = .venv/bin/voicepool
+
+.DEFAULT_GOAL = help
+.PHONY: help run test check setup clean clean-cache
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+run: setup ## set up, start the whole pool on this machine, place a test call, keep serving (ONCE=1: end after the call)
+	@$(VOICEPOOL) run $(if $(filter-out 0,$(ONCE)),--once)
+
+test: setup ## set up, then run all tests
+	@.venv/bin/pytest --asyncio-debug
+
+check: ## lint, formatting, types, import rules
+	@scripts/setup --python-only
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+setup: ## install what is missing: system packages, .venv, pjproject (PYTHON=python3.12 chooses the interpreter)
+	@scripts/setup
+
+clean: ## remove .venv, caches and run/, but not the pjproject build in ~/.cache/voicepool
+	rm -rf .venv run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-cache: ## remove the pjproject build in ~/.cache/voicepool, which takes minutes to make again
+	rm -rf $${XDG_CACHE_HOME:-$$HOME/.cache}/voicepool

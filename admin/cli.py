@@ -1,0 +1,154 @@
+"""`voicepool`: the operator's command line.
+
+It reads options, prints, and sets the exit code; what it prints is made elsewhere.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from admin import settings
+from admin.terminal import make_console, make_table
+from shared.errors import ControlUnavailable
+from shared.settings import PoolSettings
+
+T = TypeVar("T")
+
+
+@click.group()
+def main() -> None:
+    """A pool that answers telephone calls with Azure Voice Live."""
+
+
+@main.group()
+def config() -> None:
+    """The settings: check them, explain them."""
+
+
+@config.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def config_check(as_json: bool) -> None:
+    """Check the settings in the environment and `.env`; exit 0 when all are good, 2 when not."""
+    report = settings.check()
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        _print_report(report)
+    sys.exit(0 if report.ok else 2)
+
+
+@config.command("sample")
+def config_sample() -> None:
+    """Print a `.env` with every setting explained: voicepool config sample > .env"""
+    click.echo(settings.sample(), nl=False)
+
+
+@config.command("table")
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option(
+    "--into",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Write the Markdown table into this file instead, between its marker lines; may be given several times.",
+)
+def config_table(markdown: bool, files: tuple[Path, ...]) -> None:
+    """Print all settings as a table."""
+    for file in files:
+        try:
+            file.write_text(settings.with_table(file.read_text("utf-8")), "utf-8")
+        except ValueError as error:
+            raise click.ClickException(f"{file}: {error}") from error
+    if markdown:
+        click.echo(settings.markdown_table())
+    elif not files:
+        make_console().print(_settings_view())
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="End after the test call: exit 0 when it was good.")
+@click.option("--keep-going", is_flag=True, help="Serve even when the test call was bad.")
+@click.option("--json", "as_json", is_flag=True, help="Print the test call as one JSON object on stdout.")
+@click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("run"),
+    show_default=True,
+    help="Directory for logs, recording and picture.",
+)
+def run(once: bool, keep_going: bool, as_json: bool, run_dir: Path) -> None:
+    """Run a whole pool on this machine, place a test call, and serve until Ctrl-C."""
+    import admin.run  # matplotlib takes a second to import: not for `config` and `ps`
+
+    sys.exit(admin.run.run(admin.run.Options(once=once, keep_going=keep_going, as_json=as_json, run_dir=run_dir)))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def ps(as_json: bool) -> None:
+    """Show the workers of the pool behind REDIS_URL."""
+    from admin import views
+
+    rows = _from_redis(views.worker_rows(_redis_url()))
+    if as_json:
+        click.echo(json.dumps(views.worker_json(rows), indent=2))
+    else:
+        make_console().print(views.worker_view(rows) if rows else "No workers are registered.")
+
+
+@main.command()
+@click.option("--count", default=20, show_default=True, type=click.IntRange(1, 10_000), help="Newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def records(count: int, as_json: bool) -> None:
+    """Show the newest call records of the pool behind REDIS_URL."""
+    from admin import views
+
+    found = _from_redis(views.call_records(_redis_url(), count))
+    if as_json:
+        click.echo(json.dumps([asdict(record) for record in found], indent=2))
+    else:
+        make_console().print(views.record_view(found) if found else "There are no call records.")
+
+
+def _redis_url() -> str:
+    default: str = PoolSettings.model_fields["redis_url"].default
+    return settings.environment_and_file().get("REDIS_URL") or default
+
+
+def _from_redis(query: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(query)
+    except ControlUnavailable as error:
+        raise click.ClickException(f"Redis at {settings.mask(_redis_url())} does not answer ({error})") from error
+
+
+def _print_report(report: settings.Report) -> None:
+    console = make_console()
+    for problem in report.problems:
+        console.print(escape(problem), style="red", soft_wrap=True)
+    for warning in report.warnings:
+        console.print(escape(warning), style="yellow", soft_wrap=True)
+    if report.values:
+        table = make_table("variable", "value", "from")
+        for value in report.values:
+            style = "dim" if value.source == "default" else ""
+            table.add_row(value.name, escape(value.value), value.source, style=style)
+        console.print(table)
+
+
+def _settings_view() -> Table:
+    table = make_table("variable", "default", "what it is")
+    for group in settings.Group:
+        table.add_row(f"[bold]{group}[/bold]")
+        for setting in (s for s in settings.all_settings() if s.group is group):
+            default = "[red]required[/red]" if setting.required else escape(setting.default)
+            table.add_row(setting.name, default, escape(setting.description))
+    return table

@@ -1,0 +1,38 @@
+"""Which ports are free on this host right now.
+
+It reserves nothing: whoever takes the port has to bear that another process was quicker.
+"""
+
+import errno
+import socket
+
+
+class PortTaken(Exception):
+    """Another process has the port, and it was asked for by number."""
+
+
+def free_tcp_port(host: str = "127.0.0.1") -> int:
+    """Returns a TCP port that nobody listens on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def free_udp_port(host: str, first: int, tries: int = 1) -> int:
+    """Returns the first free UDP port from `first` on, of `tries` ports; raises PortTaken when none is."""
+    for port in range(first, min(first + tries, 65536)):
+        if _udp_port_is_free(host, port):
+            return port
+    raise PortTaken(f"UDP port {first} of {host} is taken" if tries == 1 else f"UDP ports from {first} are all taken")
+
+
+def _udp_port_is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+    return True
