@@ -1,7 +1,7 @@
 """One WebSocket to Voice Live: the SDK connects, signs in and updates the session; audio goes the short way.
 
 It does not decide anything about the conversation; `session.py` does. Audio does not pass through the SDK's typed
-models: they cost more per message than everything else a call does (see docs/performance.md).
+models: they cost more per message than everything else a call does (ARCHITECTURE.md, "Why not").
 """
 
 import binascii
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import structlog
 from aiohttp import WSMsgType
 from azure.ai.voicelive.aio import ConnectionError as VoiceLiveConnectionError
 from azure.ai.voicelive.aio import VoiceLiveConnection, connect
@@ -18,10 +19,12 @@ from azure.core.credentials import AzureKeyCredential
 from azure.core.credentials_async import AsyncTokenCredential
 
 from shared.errors import UpstreamError
-from worker.voicelive import events
+from worker.voicelive.events import MalformedEvent, Other, ServerEvent, decode
+
+log = structlog.get_logger()
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Largest server message accepted: 30 s of 24 kHz audio in base64; a larger one ends the connection."""
+"""Largest server message accepted: a minute of 24 kHz audio in base64; a larger one ends the connection."""
 
 PING_INTERVAL_S = 20.0
 """A WebSocket ping goes out this often, and the connection counts as dead when half that time brings no pong."""
@@ -46,18 +49,25 @@ class Connection:
         self._sdk = sdk
         # The SDK has no public way to send prepared bytes, nor one to learn the real close code.
         self._socket: aiohttp.ClientWebSocketResponse = sdk._connection
+        self.malformed = 0
+        """Messages that were no events; they are dropped."""
 
-    async def events(self) -> AsyncIterator[events.ServerEvent | events.Other]:
+    async def events(self) -> AsyncIterator[ServerEvent | Other]:
         """Yields server events in order; raises UpstreamError once the connection is closed or broken."""
         while True:
             message = await self._socket.receive()
             if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
                 try:
-                    yield events.decode(message.data)
-                except events.MalformedEvent as error:
-                    raise UpstreamError(f"malformed event: {error}") from error
+                    yield decode(message.data)
+                except MalformedEvent as error:
+                    self._drop(error)
             else:
                 raise UpstreamError("connection closed", status=self._socket.close_code)
+
+    def _drop(self, error: MalformedEvent) -> None:
+        self.malformed += 1
+        if self.malformed == 1:  # the first says it all, a thousand would say no more
+            log.warning("voicelive.malformed_event", reason=str(error))
 
     async def append(self, audio: bytes) -> None:
         """Sends caller audio (input_audio_buffer.append) in the session's input format."""

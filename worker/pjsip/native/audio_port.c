@@ -95,7 +95,7 @@ enum {
     NO_SLOT = PJSUA_INVALID_ID,
 };
 
-typedef enum encoding { PCM16, G711_ULAW, G711_ALAW } encoding;
+typedef enum { PCM16, G711_ULAW, G711_ALAW } audio_encoding;
 
 
 /* ---- G.711 ---- */
@@ -258,7 +258,7 @@ typedef struct {
     atomic_bool closed;
     int peer; /* slot connected to, or NO_SLOT; used with the GIL held */
 
-    encoding encoding;
+    audio_encoding encoding;
     unsigned bridge_rate, rate;
     unsigned frame;        /* samples of one bridge frame */
     unsigned sample_bytes; /* of one encoded sample */
@@ -707,7 +707,7 @@ static int check_arguments(int bridge_rate, const char *name, int rate, int wake
     return -1;
 }
 
-static audio_port *new_port(unsigned bridge_rate, encoding encoding, unsigned rate, unsigned wake_ms)
+static audio_port *new_port(unsigned bridge_rate, audio_encoding encoding, unsigned rate, unsigned wake_ms)
 {
     audio_port *p = aligned_alloc(64, sizeof *p);
     if (!p)
@@ -761,7 +761,7 @@ static PyObject *AudioPort_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     AudioPort *self = (AudioPort *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
-    self->port = new_port((unsigned)bridge_rate, (enum encoding)encoding, (unsigned)rate, (unsigned)wake_ms);
+    self->port = new_port((unsigned)bridge_rate, (audio_encoding)encoding, (unsigned)rate, (unsigned)wake_ms);
     if (!self->port) {
         Py_DECREF(self);
         return PyErr_NoMemory();

@@ -79,16 +79,16 @@ def _build(options: argparse.Namespace) -> str:
         return f"pjsua2 and pjaudioport are up to date ({installed['artifact']})"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "voicepool"
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "lock"):
-        _check_packages()
-        log = BuildLog(cache / "build.log")
-        artifact = None if options.force else find_artifact(cache, options.source)
-        how = "taken from the cache" if artifact else "built"
-        artifact = artifact or build_artifact(cache, options.source, log, options.jobs)
-        _install_artifact(artifact, site)
-        _install_port(artifact, site, log)
-        _check_imports(site)
-        _write_stamp(site, artifact)
+    _check_packages()
+    artifact = None if options.force else find_artifact(cache, options.source)
+    how = "taken from the cache"
+    if artifact is None:
+        with _locked(cache / "lock"):
+            artifact = None if options.force else find_artifact(cache, options.source)  # the other build's
+            if artifact is None:
+                how = "built"
+                artifact = build_artifact(cache, options.source, BuildLog(cache / "build.log"), options.jobs)
+    _install(artifact, site)
     return f"pjproject {artifact.version} ({artifact.origin}) {how}, pjsua2 and pjaudioport are in {site}"
 
 
@@ -128,7 +128,7 @@ def _write_stamp(site: Path, artifact: Artifact) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One build at a time for each cache; the kernel lets go of the lock when a build is killed."""
+    """One at a time; the kernel lets go of the lock when its holder is killed."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -167,10 +167,18 @@ def _missing_headers(names: list[str]) -> list[str]:
 # Into the environment, while other processes may be using it
 
 
+def _install(artifact: Artifact, site: Path) -> None:
+    (site / LIBS).mkdir(exist_ok=True)
+    with _locked(site / LIBS / "lock"):
+        _install_artifact(artifact, site)
+        _install_port(artifact, site)
+        _check_imports(site)
+        _write_stamp(site, artifact)
+
+
 def _install_artifact(artifact: Artifact, site: Path) -> None:
     """Libraries first, under a name of their own; then what refers to them; then older libraries go."""
     libs = site / LIBS
-    libs.mkdir(exist_ok=True)
     if not (libs / artifact.name).exists():
         with tempfile.TemporaryDirectory(dir=libs) as name:
             copy = shutil.copytree(artifact.libs, Path(name) / "new")
@@ -184,7 +192,8 @@ def _install_artifact(artifact: Artifact, site: Path) -> None:
             shutil.rmtree(other)
 
 
-def _install_port(artifact: Artifact, site: Path, log: BuildLog) -> None:
+def _install_port(artifact: Artifact, site: Path) -> None:
+    log = BuildLog(site / LIBS / "audio_port.log")
     with tempfile.TemporaryDirectory(dir=site / LIBS) as name:
         built = Path(name) / extension_name("pjaudioport")
         flags = [*compile_flags(artifact.include), *PORT_FLAGS]

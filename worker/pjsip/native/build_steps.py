@@ -94,8 +94,8 @@ class BuildLog:
         progress: Callable[[], str] | None,
     ) -> None:
         next_line = began + PROGRESS_INTERVAL_S
-        while any(process.poll() is None for process in running):
-            if any(process.returncode for process in running):
+        while None in (states := [process.poll() for process in running]):
+            if any(states):
                 return  # one has failed, the rest is of no use
             time.sleep(POLL_INTERVAL_S)
             now = time.monotonic()

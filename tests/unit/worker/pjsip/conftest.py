@@ -1,10 +1,15 @@
 """Fixtures of the native audio port's tests."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.unit.worker.pjsip.bridge import Bridge, running_bridge
+
+# build.py and its modules are scripts beside each other, no package.
+sys.path.append(str(Path(__file__).parents[4] / "worker/pjsip/native"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,89 @@
+"""Model audio on its way into a real audio port, whose clock is the test."""
+
+import numpy as np
+from pjaudioport import AudioPort
+
+from tests.unit.worker.pjsip.bridge import Bridge
+from worker.media.downlink import OVERFLOW_MAX_MS, Downlink
+
+BYTES_PER_MS = 8
+"""G.711."""
+
+SECOND = 1000 * BYTES_PER_MS
+
+
+def noise(ms: int) -> bytes:
+    return np.random.default_rng(ms).integers(0, 256, ms * BYTES_PER_MS, np.uint8).tobytes()
+
+
+def heard(bridge: Bridge, listener: AudioPort, ticks: int, downlink: Downlink) -> bytes:
+    audio = bytearray()
+    for _ in range(ticks):
+        bridge.tick()
+        downlink.top_up()
+        audio += listener.read()
+    return bytes(audio)
+
+
+def test_an_answer_longer_than_the_ports_ring_is_heard_whole_and_in_order(bridge: Bridge) -> None:
+    port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
+    bridge.pair(port, listener)
+    downlink = Downlink(port, BYTES_PER_MS)
+    answer = noise(25_000)
+    for at in range(0, len(answer), SECOND // 2):
+        downlink.play(answer[at : at + SECOND // 2])
+    downlink.finish()
+    sound = heard(bridge, listener, 25 * 50 + 5, downlink)
+    # u-law has two codes for zero; the second one comes back as the first
+    assert answer.replace(b"\x7f", b"\xff") in sound.replace(b"\x7f", b"\xff")
+    assert port.counters().underruns == 0
+    assert downlink.dropped_bytes == 0
+
+
+def test_a_flush_drops_the_overflow_as_well_as_the_ring(bridge: Bridge) -> None:
+    port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
+    bridge.pair(port, listener)
+    downlink = Downlink(port, BYTES_PER_MS)
+    downlink.play(noise(20_000))
+    assert downlink.flush() > 0
+    downlink.top_up()
+    assert port.counters().queued == 0
+
+
+def test_what_comes_after_a_flush_is_heard(bridge: Bridge) -> None:
+    port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
+    bridge.pair(port, listener)
+    downlink = Downlink(port, BYTES_PER_MS)
+    downlink.play(noise(20_000))
+    heard(bridge, listener, 3, downlink)
+    downlink.flush()
+    answer = noise(200).replace(b"\x7f", b"\xff")
+    downlink.play(answer)
+    downlink.finish()
+    assert answer in heard(bridge, listener, 15, downlink)
+
+
+def test_a_flush_of_an_empty_playout_drops_nothing(bridge: Bridge) -> None:
+    assert Downlink(bridge.port("g711_ulaw"), BYTES_PER_MS).flush() == 0
+
+
+def test_audio_beyond_the_overflows_bound_is_dropped_and_counted(bridge: Bridge) -> None:
+    port = bridge.port("g711_ulaw")
+    downlink = Downlink(port, BYTES_PER_MS)
+    offered = 0
+    while not downlink.dropped_bytes:
+        downlink.play(bytes(10 * SECOND))
+        offered += 10 * SECOND
+    kept = offered - downlink.dropped_bytes
+    assert downlink.dropped_bytes == 10 * SECOND
+    assert OVERFLOW_MAX_MS * BYTES_PER_MS <= kept <= (OVERFLOW_MAX_MS + 20_000) * BYTES_PER_MS
+
+
+def test_the_end_of_an_answer_keeps_its_place_behind_the_overflow(bridge: Bridge) -> None:
+    port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
+    bridge.pair(port, listener)
+    downlink = Downlink(port, BYTES_PER_MS)
+    downlink.play(noise(17_000))
+    downlink.finish()
+    heard(bridge, listener, 17 * 50 + 10, downlink)
+    assert (port.counters().queued, port.counters().underruns) == (0, 0)

@@ -1,0 +1,81 @@
+"""Caller audio from a real audio port, through the pump, to whoever sends it."""
+
+import asyncio
+
+import pytest
+from pjaudioport import take_ready, wake_fd
+
+from shared.errors import UpstreamError
+from tests.unit.worker.pjsip.bridge import Bridge
+from worker.media.pump import Pump
+from worker.media.uplink import Uplink
+
+
+class Sent:
+    """Collects what an uplink sends and says when it was `enough`."""
+
+    def __init__(self, enough: int) -> None:
+        self.chunks: list[bytes] = []
+        self.complete = asyncio.Event()
+        self._enough = enough
+
+    async def append(self, audio: bytes) -> None:
+        self.chunks.append(audio)
+        if sum(map(len, self.chunks)) >= self._enough:
+            self.complete.set()
+
+
+async def test_audio_is_sent_in_chunks_of_the_wake_time_and_nothing_is_lost(bridge: Bridge) -> None:
+    speaker, caller = bridge.port("g711_ulaw"), bridge.port("g711_ulaw", wake_ms=40)
+    bridge.pair(speaker, caller)
+    bridge.tick()
+    caller.read()
+    sent = Sent(160 * 10)
+    uplink = Uplink(caller, sent.append)
+    pump = Pump(wake_fd(), take_ready)
+    pump.start()
+    pump.add(caller.id, uplink.wake)
+    running = asyncio.create_task(uplink.run())
+    audio = bytes(range(160)) * 10
+    speaker.write(audio)
+    for _ in range(11):
+        await asyncio.to_thread(bridge.tick)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await sent.complete.wait()
+    running.cancel()
+    pump.stop()
+    assert audio.replace(b"\x7f", b"\xff") in b"".join(sent.chunks).replace(b"\x7f", b"\xff")
+    assert all(len(chunk) >= 2 * 160 for chunk in sent.chunks)
+
+
+async def test_a_removed_port_wakes_nobody(bridge: Bridge) -> None:
+    speaker, caller = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
+    bridge.pair(speaker, caller)
+    woken: list[int] = []
+    pump = Pump(wake_fd(), take_ready)
+    pump.start()
+    pump.add(speaker.id, lambda: woken.append(speaker.id))
+    pump.add(caller.id, lambda: woken.append(caller.id))
+    pump.remove(caller.id)
+    pump.remove(caller.id)
+    bridge.tick(2)
+    async with asyncio.timeout(5):
+        while not woken:
+            await asyncio.sleep(0)
+    pump.stop()
+    assert set(woken) == {speaker.id}
+
+
+async def test_a_connection_that_is_gone_ends_the_uplink(bridge: Bridge) -> None:
+    async def gone(audio: bytes) -> None:
+        raise UpstreamError("connection closed", status=1006)
+
+    speaker, caller = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
+    bridge.pair(speaker, caller)
+    bridge.tick(2)
+    uplink = Uplink(caller, gone)
+    uplink.wake()
+    with pytest.raises(UpstreamError):
+        async with asyncio.timeout(5):
+            await uplink.run()
