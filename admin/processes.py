@@ -7,6 +7,7 @@ terminal reaches only us, and we decide who ends when.
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,11 @@ from typing import Any, Self
 
 POLL_S = 0.05
 """How often a log is looked at for the event that is waited for."""
+
+_TROUBLE = ("warning", "error", "critical")
+
+_EXCEPTION = re.compile(r"^[\s|+-]*([\w.]+(?:Error|Exception|Lost|Invalid): .*)$", re.MULTILINE)
+"""The line of a traceback that says what it was, in exception groups too."""
 
 KILLED_WITHIN_S = 5.0
 """A process that got SIGKILL is gone by then, unless the kernel itself is stuck."""
@@ -54,7 +60,13 @@ class Process:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Returns its log events of that name so far, oldest first; lines that are no events are passed over."""
-        return [event for line in self.log.read_bytes().splitlines() if (event := _event(line, name))]
+        lines = (line for line in self.log.read_bytes().splitlines() if name.encode() in line)
+        return [event for event in map(_parse, lines) if event.get("event") == name]
+
+    def troubles(self, count: int = 5) -> list[str]:
+        """Returns its last warnings and errors, one line each: event, attributes, and what the exception says."""
+        events = (_parse(line) for line in self.log.read_bytes().splitlines())
+        return [_in_one_line(event) for event in events if event.get("level") in _TROUBLE][-count:]
 
     async def wait_for(self, event: str, *, count: int = 1, timeout_s: float) -> list[dict[str, Any]]:
         """Returns the first `count` events of that name; raises ProcessFailed when it ends or the time is over."""
@@ -139,6 +151,11 @@ class Processes:
         self._running.append(process)
         return process
 
+    @property
+    def running(self) -> Sequence[Process]:
+        """All that were started and not ended by us, in the order of their start."""
+        return tuple(self._running)
+
     async def end(self, process: Process) -> None:
         """Ends one of them before the others."""
         self._running.remove(process)
@@ -161,11 +178,17 @@ def _dies_with_us(argv: Sequence[str]) -> list[str]:
     return [setpriv, "--pdeathsig", "TERM", "--", *argv] if setpriv else list(argv)
 
 
-def _event(line: bytes, name: str) -> dict[str, Any] | None:
-    if name.encode() not in line:
-        return None
+def _parse(line: bytes) -> dict[str, Any]:
+    """Returns the log event, or nothing for a line that is none."""
     try:
         event = json.loads(line)
     except ValueError:
-        return None
-    return event if isinstance(event, dict) and event.get("event") == name else None
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _in_one_line(event: Mapping[str, Any]) -> str:
+    hidden = ("timestamp", "level", "event", "exception")
+    parts = [str(event["event"]), *(f"{name}={value}" for name, value in event.items() if name not in hidden)]
+    said = _EXCEPTION.findall(str(event.get("exception", "")))
+    return " ".join([*parts, *said[-1:]])

@@ -118,7 +118,7 @@ async def _prove_and_serve(options: Options, provision: Provision, processes: Pr
         await asyncio.wait({death, call}, return_when=asyncio.FIRST_COMPLETED)
         if not call.done():
             raise _died(death.result())
-        _show(call.result(), options, console)
+        _show(call.result(), processes, options, console)
         if options.once or not (call.result().ok or options.keep_going):
             return GOOD if call.result().ok else FAILED
         return await _serve(pool, death, options, console)
@@ -156,7 +156,7 @@ def _died(process: Process) -> ProcessFailed:
     return process.failure(f"{process.name} ended by itself with {process.status}; see {process.log}")
 
 
-def _show(test: SelfTest, options: Options, console: Console) -> None:
+def _show(test: SelfTest, processes: Processes, options: Options, console: Console) -> None:
     if test.timeline:
         table = make_table(">ms", "what happened", "seen by")
         for moment in test.timeline.moments:
@@ -172,6 +172,9 @@ def _show(test: SelfTest, options: Options, console: Console) -> None:
     for what, path in (("recording", test.recording), ("picture", test.picture)):
         if path:
             console.print(f"  {what:10} {path}", soft_wrap=True)
+    for process in () if test.ok else processes.running:
+        for trouble in process.troubles():
+            console.print(f"  {process.log}: {escape(trouble)}", style="dim", soft_wrap=True)
     for problem in test.problems:
         console.print(f"voicepool run: {escape(problem)}", style="red", soft_wrap=True)
     if options.as_json:

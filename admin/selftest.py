@@ -15,7 +15,7 @@ from typing import Any
 from admin import plot, timeline
 from admin.pool import Pool
 from admin.processes import POLL_S, Process, Processes
-from admin.timeline import Timeline
+from admin.timeline import Source, Timeline
 from shared.control.connection import connect
 from shared.control.records import Records
 from shared.errors import ControlUnavailable
@@ -97,8 +97,8 @@ def judge(call: Mapping[str, Any], record: CallRecord | None, *, greeting: bool,
     """
     marks = {name for name, at_ms in call["marks"].items() if at_ms is not None}
     if "answered" not in marks:
-        status = f" (SIP {call['status']})" if call.get("status") else ""
-        return [f"the call was not answered{status}: {call['reason']}"]
+        reason = f"SIP {call['status']}, {record.reason}" if record else call["reason"]
+        return [f"the call was not answered: {reason}"]
     problems = []
     if greeting and "greeting_first_packet" not in marks:
         problems.append("the caller heard no greeting")
@@ -114,13 +114,14 @@ def judge(call: Mapping[str, Any], record: CallRecord | None, *, greeting: bool,
 
 
 def durations(test: SelfTest) -> list[tuple[str, int]]:
-    """Returns what a caller feels, each as (what, ms)."""
+    """Returns what a caller feels, and what the pool has to do with it, each as (what, ms)."""
     if test.timeline is None:
         return []
     wanted = {
-        "INVITE to 200 OK": ("invite", "answered"),
-        "200 OK to greeting heard": ("answered", "greeting_first_packet"),
-        "end of caller's speech to answer heard": ("speech_end", "answer_first_packet"),
+        "INVITE to 200 OK": ("invite", "answered", Source.PHONE),
+        "200 OK to greeting heard": ("answered", "greeting_first_packet", Source.PHONE),
+        "end of caller's speech to answer heard": ("speech_end", "answer_first_packet", Source.PHONE),
+        "of it in the pool: audio in to RTP out": ("answer_audio", "answer_playout", Source.RECORD),
     }
     found = {what: test.timeline.between(*marks) for what, marks in wanted.items()}
     return [(what, ms) for what, ms in found.items() if ms is not None]

@@ -44,9 +44,9 @@ class Timeline:
         """Returns when it first happened, in ms since the INVITE."""
         return next((m.at_ms for m in self.moments if m.name == name and m.source is source), None)
 
-    def between(self, first: str, second: str) -> int | None:
-        """Returns the ms between two marks of the telephone, or None when one of them is missing."""
-        begin, end = self.at(first, Source.PHONE), self.at(second, Source.PHONE)
+    def between(self, first: str, second: str, source: Source) -> int | None:
+        """Returns the ms between two marks, or None when one of them is missing."""
+        begin, end = self.at(first, source), self.at(second, source)
         return None if begin is None or end is None else end - begin
 
 

@@ -16,6 +16,7 @@ from dispatcher.sip.actions import Address, Place, Release, Report
 from dispatcher.sip.proxy import Proxy, ProxySettings
 from dispatcher.table import Table, TableSource
 from dispatcher.transport import Driver
+from shared.choices import DispatchMode
 from shared.clock import now_ms
 from shared.control.connection import connect
 from shared.control.keys import REAP_INTERVAL_S
@@ -23,7 +24,7 @@ from shared.control.leases import Leases
 from shared.control.workers import Workers
 from shared.errors import ConfigError, ControlUnavailable
 from shared.messages import Lease
-from shared.settings import DispatcherSettings, DispatchMode
+from shared.settings import DispatcherSettings
 
 TABLE_INTERVAL_S = 0.5
 """How often the worker table is read."""
@@ -45,18 +46,27 @@ class Dispatcher:
     """One dispatcher, from its first datagram to its last."""
 
     def __init__(self, settings: DispatcherSettings, workers: TableSource, leases: ReapedLeases) -> None:
+        loop = asyncio.get_running_loop()
+        self.listening: asyncio.Future[int] = loop.create_future()
+        """The SIP port, once it is open."""
         self._settings = settings
-        self._table = Table(workers, asyncio.get_running_loop().time)
+        self._table = Table(workers, loop.time)
         self._leases = leases
         secret = settings.lease_secret.get_secret_value()
         self._offers = Offers(self._table, leases, policy=settings.placement_policy, secret=secret)
         self._notices = Notices()
+        self._control_away = False
         self._stopping = asyncio.Event()
         self._all_answered = asyncio.Event()
 
     def stop(self) -> None:
         """Ends `run` soon: new calls are refused, unanswered ones get a few seconds."""
         self._stopping.set()
+
+    async def refresh(self) -> None:
+        """Reads the worker table and lets the SIP side know."""
+        await self._read_table()
+        self._apply_table()
 
     async def run(self) -> None:
         """Serves until `stop` is called; raises ConfigError when the SIP port is taken."""
@@ -89,6 +99,7 @@ class Dispatcher:
         )
         self._apply_table()
         self._driver.serve(self._proxy)
+        self.listening.set_result(port)
         log.info(
             "dispatcher.listening",
             transport="udp",
@@ -154,21 +165,22 @@ class Dispatcher:
     async def _watch_table(self) -> None:
         while True:
             await asyncio.sleep(TABLE_INTERVAL_S)
-            await self._read_table()
-            self._apply_table()
+            await self.refresh()
             for event, source, count in self._notices.counts(asyncio.get_running_loop().time()):
                 log.warning(event, source=source, more=count)
 
     async def _read_table(self) -> None:
         """Reads the table, or goes on with the last one known; each change between the two is logged."""
-        was_in_touch, ready = self._table.in_touch, self._table.ready()
+        was_away, ready = self._control_away, self._table.ready()
         try:
             await self._table.refresh()
         except ControlUnavailable as error:
-            if was_in_touch or not self._table.rows:
+            self._control_away = True
+            if not was_away:
                 log.warning("control.unavailable", error=str(error))
             return
-        if not was_in_touch:
+        self._control_away = False
+        if was_away:
             log.info("control.available")
         if self._table.ready() != ready:
             log.info("dispatcher.workers", ready=self._table.ready(), room=self._table.room())

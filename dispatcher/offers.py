@@ -12,11 +12,11 @@ from dispatcher.placement import choose
 from dispatcher.sip.actions import Offer, Place
 from dispatcher.table import REFUSAL_AGE_S, Table
 from shared import token
+from shared.choices import PlacementPolicy
 from shared.clock import now_ms
 from shared.errors import ControlUnavailable, LeaseLost, NoCapacity
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import CallRecord, Lease
-from shared.settings import PlacementPolicy
 
 CONTROL_LIMIT_S = 0.1
 """Longest an INVITE waits for Redis, all questions together."""

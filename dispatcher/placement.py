@@ -6,9 +6,9 @@ It takes no slot and asks nobody; `offers.py` tries to lease what is chosen and 
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 
-from shared.control.workers import WorkerRow
+from shared.choices import PlacementPolicy
+from shared.control.rows import WorkerRow
 from shared.ids import WorkerId
-from shared.settings import PlacementPolicy
 from shared.states import WorkerState
 
 _NOTHING: Mapping[str, str] = {}

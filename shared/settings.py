@@ -6,12 +6,12 @@ It does not hold per-agent conversation rules, and nothing reads a setting from 
 import ipaddress
 import os
 import socket
-from enum import StrEnum
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.choices import AudioFormat, DispatchMode, PlacementPolicy
 from shared.errors import ConfigError
 
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
@@ -21,27 +21,6 @@ PORTS_PER_CALL = 6
 cannot reach the next one."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class DispatchMode(StrEnum):
-    """How the dispatcher hands a call over."""
-
-    PROXY = "proxy"
-    REDIRECT = "redirect"
-
-
-class PlacementPolicy(StrEnum):
-    """Which of the workers with room gets the next call."""
-
-    SPREAD = "spread"
-    PACK = "pack"
-
-
-class AudioFormat(StrEnum):
-    """What Voice Live is fed and answers with."""
-
-    G711 = "g711"
-    PCM16 = "pcm16"
 
 
 def setting(env: str, default: Any, description: str, **limits: Any) -> Any:

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import structlog
 
+from shared.choices import AudioFormat
 from shared.clock import now_ms
 from shared.control.leases import Leases
 from shared.ending import CallEnd
 from shared.errors import ControlUnavailable, LeaseLost, NoCapacity, TokenInvalid, UpstreamError
 from shared.messages import CallRecord, Lease
-from shared.settings import AudioFormat
 from shared.states import CALL_TRANSITIONS, CallEvent, CallState, advance
 from worker.admission import Admission
 from worker.conversation import Conversation

@@ -45,23 +45,23 @@ class Routes:
 
     def next_hop(self, request: Request, source: Address) -> Hop | None:
         """Returns where the request may go, None when that is nowhere."""
-        routes = request.values(b"route") if b"route" in request.first else []
-        target, flow = request.target, None
+        routes, target, flow = list(request.routes), request.target, None
         if routes and request.uri.loose and self._identity.owns(request.uri):
             # A strict router put our Record-Route into the Request-URI and the target last (section 16.4).
             flow = self._flows.read(request.uri.user, request.call_id)
-            target = split_address(routes.pop())[0]
-        while routes and self._identity.owns(top := parse_uri(split_address(routes[0])[0])):
-            flow = flow or self._flows.read(top.user, request.call_id)
+            target = split_address(routes.pop()[0])[0]
+        while routes and self._identity.owns(routes[0][1]):
+            flow = flow or self._flows.read(routes[0][1].user, request.call_id)
             del routes[0]
-        following = parse_uri(split_address(routes[0])[0] if routes else target)
+        following = routes[0][1] if routes else parse_uri(target)
         to = self._allowed(following, source, flow)
         if to is None:
             return None
+        values = [value for value, _ in routes]
         if routes and not following.loose:
             # The next hop is a strict router: it wants to find itself in the Request-URI (section 16.6 step 6).
-            return Hop(to, split_address(routes[0])[0], [*routes[1:], b"<%b>" % target])
-        return Hop(to, target, routes)
+            return Hop(to, split_address(values[0])[0], [*values[1:], b"<%b>" % target])
+        return Hop(to, target, values)
 
     def _allowed(self, following: Uri, source: Address, flow: Flow | None) -> Address | None:
         named = _address(following)

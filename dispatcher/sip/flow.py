@@ -64,10 +64,14 @@ def _packed(address: Address) -> bytes:
 
 def _unpacked(ends: bytes) -> tuple[Address, bytes]:
     end = 1 + ends[0]
-    host = str(ip_address(ends[1:end]))
-    return Address("udp", host, int.from_bytes(ends[end : end + 2], "big")), ends[end + 2 :]
+    return Address("udp", _host(ends[1:end]), int.from_bytes(ends[end : end + 2], "big")), ends[end + 2 :]
 
 
 @lru_cache(maxsize=1024)
 def _packed_host(host: str) -> bytes:
     return ip_address(host).packed
+
+
+@lru_cache(maxsize=1024)
+def _host(packed: bytes) -> str:
+    return str(ip_address(packed))

@@ -51,6 +51,8 @@ def is_token(value: bytes) -> bool:
 
 def parts(value: bytes, separator: bytes) -> list[bytes]:
     """Returns the parts of `value` between separators that stand outside quotes and angle brackets, spaces kept."""
+    if separator not in value:
+        return [value]
     if b'"' not in value and b"<" not in value:
         return value.split(separator)
     return list(_careful_parts(value, separator[0]))

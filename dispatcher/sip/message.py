@@ -98,6 +98,8 @@ class Request(Message):
     """The tag of the other side: empty outside a dialog."""
     max_forwards: int | None
     """The hops left, None for a request that does not count them."""
+    routes: list[tuple[bytes, Uri]]
+    """The Route values as written, with their URIs."""
 
     def __init__(
         self, method: bytes, target: bytes, headers: list[Header], first: dict[bytes, bytes], body: bytes
@@ -300,9 +302,8 @@ def _check(request: Request) -> None:
     request.to_tag = tag_of(first[b"to"])
     hops = first.get(b"max-forwards")
     request.max_forwards = None if hops is None else number(hops, MAX_FORWARDS_LIMIT, "Max-Forwards")
-    if b"route" in first:
-        for value in request.values(b"route"):
-            parse_uri(split_address(value)[0])
+    routes = request.values(b"route") if b"route" in first else []
+    request.routes = [(route, parse_uri(split_address(route)[0])) for route in routes]
 
 
 def _top_via(first: dict[bytes, bytes]) -> Via:

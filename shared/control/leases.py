@@ -83,6 +83,7 @@ class Leases:
     async def renew(self, worker_id: WorkerId, leases: Sequence[Lease]) -> list[LeaseId]:
         """Keeps the `leases` of all calls the worker runs and enters again what Redis forgot; one round trip for all.
 
+        `leases` names no call whose claim is still under way: renewing claims it, and the claim would come too late.
         Returns the leases that are lost: released already (the worker was taken for dead, or its offer expired before
         Redis heard of the claim), or the call is leased elsewhere. A forgotten lease that finds no room, because an
         offer has taken its place, is not lost; the call goes on and a later renewal enters it.

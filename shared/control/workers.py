@@ -4,32 +4,18 @@ It decides nothing: placement reads the table, `leases.py` takes the slots.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
 from shared.control import keys
+from shared.control.rows import WorkerRow
 from shared.control.scripts import Script, leases_to_keep
 from shared.ids import LeaseId, WorkerId
 from shared.messages import Lease, MessageError, WorkerRecord
 from shared.states import WorkerState
 
-
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """One worker as the table shows it at one moment."""
-
-    record: WorkerRecord
-    """As registered, with the state of the last heartbeat."""
-    leased: int
-    """Slots taken, by offered and by claimed leases."""
-    heartbeat_age_ms: int
-    """Time since the last heartbeat, by Redis's clock."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the last heartbeat is recent enough for the worker to get leases."""
-        return self.heartbeat_age_ms <= keys.ms(keys.HEARTBEAT_TTL_S)
+__all__ = ["WorkerRow", "Workers"]
 
 
 class Workers:

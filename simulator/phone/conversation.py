@@ -209,6 +209,7 @@ class Conversation:
         report, status = self.report, leg.status
         report.sip_call_id, report.from_tag, report.status = status.sip_call_id, status.from_tag, status.status
         report.marks = dict(sorted((report.marks | status.marks).items(), key=lambda mark: mark[1]))
+        report.rtp = leg.rtp
         report.recording_start = self._started_at
         heard_out = [turn for turn in report.turns if turn.correlation is not None]
         report.correlation = min((turn.correlation or 0.0 for turn in heard_out), default=None)

@@ -73,6 +73,9 @@ class CallReport:
     """What happened when, in Unix ms: invite, trying, ringing, answered, greeting_first_packet, greeting_end, then the
     first turn's speech_start, speech_end, answer_first_packet, answer_end, and bye."""
     turns: list[Turn] = field(default_factory=list)
+    rtp: dict[str, int] = field(default_factory=dict)
+    """What reached the caller: packets `received` and `lost`, frames for which the jitter buffer was `empty`, and the
+    longest a frame waited in it (`max_delay_ms`)."""
     recording: str | None = None
     """WAV, 8 kHz, 16 bit; left is what the caller said, right what the caller heard, on one time axis."""
     recording_start: float | None = None

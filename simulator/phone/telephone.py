@@ -75,6 +75,7 @@ class Leg(pj.Call):  # type: ignore[misc]
         super().__init__(account)
         self.port = port
         self.status = LegStatus()
+        self.rtp: dict[str, int] = {}
         self._loop = loop
         self._identified = False
 
@@ -123,6 +124,20 @@ class Leg(pj.Call):  # type: ignore[misc]
             for media in info.media:
                 if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
                     self.port.connect(self.getAudioMedia(media.index).getPortId())
+        except Exception:
+            log.exception("callback failed")
+
+    def onStreamDestroyed(self, prm: Any) -> None:
+        """pjsua2 Call::onStreamDestroyed: the last moment at which statistics can be had."""
+        try:
+            stat = self.getStreamStat(prm.streamIdx)
+            rtp, buffer = stat.rtcp.rxStat, stat.jbuf
+            self.rtp = {
+                "received": rtp.pkt,
+                "lost": rtp.loss,
+                "empty": buffer.empty,
+                "max_delay_ms": buffer.maxDelayMsec,
+            }
         except Exception:
             log.exception("callback failed")
 

@@ -27,6 +27,3 @@ class Agenda:
         """Run everything due by `now`, including what running jobs add for by then."""
         while self._jobs and self._jobs[0][0] <= now:
             heapq.heappop(self._jobs)[2](now)
-
-    def clear(self) -> None:
-        self._jobs.clear()

@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from simulator.voicelive.actions import Abort, Action, Close, Render, Send, SendRaw, StopPongs
@@ -29,7 +30,9 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 class Connection:
     """One client. `run` returns when the connection is over; `session` can be looked at and faulted meanwhile."""
 
-    def __init__(self, socket_: web.WebSocketResponse, transport: asyncio.Transport, session: Session, speech: Speech):
+    def __init__(
+        self, socket_: web.WebSocketResponse, transport: asyncio.Transport, session: Session, speech: Speech
+    ) -> None:
         self.session = session
         self._socket = socket_
         self._transport = transport

@@ -4,7 +4,7 @@ One format serves the command line (`--faults`), the control API (`POST /simulat
 step, which is one entry of `sessions`:
 
     {"next_handshake": {"status": 429, "retry_after": 3, "count": 1},
-     "sessions": [{"kind": "abort", "session": "next", "after": "response.audio.delta", "nth": 3}]}
+     "sessions": [{"kind": "abort", "session": "next", "on": "response.audio.delta", "nth": 3}]}
 """
 
 from collections import Counter
@@ -56,16 +56,16 @@ class SessionFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One fault in a session.
 
     `session` says where: `all` that run now, the `next` to open, `every` one from now on, or one session's id.
-    `after` and `nth` say when: after the nth event of that type the server sends from then on; `delay_s` delays it.
+    `on` and `nth` say when: after the nth event of that type the server sends from then on; `after_s` delays it.
     `turns` is how many of the caller's turns a transcript fault spoils; `seconds` is what `delay_transcript` adds;
     `code` and `reason` belong to `close`, `bytes` to `oversize`.
     """
 
     kind: Kind
     session: str = "all"
-    after: str | None = None
+    on: str | None = None
     nth: Count = 1
-    delay_s: Seconds = 0.0
+    after_s: Seconds = 0.0
     seconds: Seconds = 2.0
     turns: Count = 1
     code: Annotated[int, msgspec.Meta(ge=1000, le=4999)] = 1001
@@ -163,7 +163,7 @@ class ArmedFaults:
         due = []
         for entry in list(self._armed):
             fault, seen = entry
-            if fault.after == event_type:
+            if fault.on == event_type:
                 seen[event_type] += 1
                 if seen[event_type] == fault.nth:
                     self._armed.remove(entry)

@@ -60,7 +60,7 @@ class Mishaps:
 
     def order(self, fault: SessionFault, now: float) -> None:
         """Arm a fault, or let it strike when it waits for nothing."""
-        if fault.after is not None:
+        if fault.on is not None:
             self._armed.arm(fault)
         else:
             self._strike_later(fault, now)
@@ -79,8 +79,8 @@ class Mishaps:
             self._strike_later(fault, now)
 
     def _strike_later(self, fault: SessionFault, now: float) -> None:
-        if fault.delay_s:
-            self._agenda.at(now + fault.delay_s, lambda at: self._strike(fault, at))
+        if fault.after_s:
+            self._agenda.at(now + fault.after_s, lambda at: self._strike(fault, at))
         else:
             self._strike(fault, now)
 

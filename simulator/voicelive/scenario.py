@@ -15,6 +15,7 @@ A scenario is a YAML mapping of `steps` and, optionally, `name` and `at_end`. Ea
 mappings (`say: {text, heard}`). After the last step `at_end` says how to go on: `parrot` (default) or `repeat`.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,6 +88,18 @@ class Scenario(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans: `on:` is a key of a fault, and `say: No` says "No"."""
+
+
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOLEAN, re.compile("^(?:true|false)$"), list("tf"))
+
+
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: list[dict[str, Any]]
     at_end: Literal["parrot", "repeat"] = "parrot"
@@ -112,7 +125,7 @@ def load(path: Path) -> Scenario:
 def parse(text: str) -> Scenario:
     """The scenario in a YAML text; raises BadScenario."""
     try:
-        document = msgspec.convert(yaml.safe_load(text), _Document)
+        document = msgspec.convert(yaml.load(text, _Loader), _Document)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise BadScenario(str(error)) from error
     steps = tuple(_step(number, step) for number, step in enumerate(document.steps, start=1))

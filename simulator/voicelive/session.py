@@ -89,12 +89,12 @@ class Session:
         self.record.mark("opened", now)
         faults = list(faults)
         for fault in faults:
-            if fault.after is not None:
+            if fault.on is not None:
                 self._mishaps.order(fault, now)
         self._outlet.send(shapes.session_event("session.created", self._configuration.session), now)
         self._agenda.at(now + self._behaviour.max_session_s, self._expire)
         for fault in faults:
-            if fault.after is None:
+            if fault.on is None:
                 self._mishaps.order(fault, now)
         self._go_on(now)
         return self._outlet.take()

@@ -173,7 +173,7 @@ async def test_a_hung_session_stays_open_and_silent(server: Server, control: aio
 async def test_a_fault_can_wait_for_an_event_in_the_next_session(
     server: Server, control: aiohttp.ClientSession
 ) -> None:
-    fault = {"kind": "abort", "session": "next", "after": "session.updated", "nth": 2}
+    fault = {"kind": "abort", "session": "next", "on": "session.updated", "nth": 2}
     assert (await order(control, sessions=[fault]))["sessions"][0]["nth"] == 2
     async with connecting(server) as connection:
         for _ in range(2):

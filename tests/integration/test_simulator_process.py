@@ -62,7 +62,7 @@ async def test_the_first_line_says_where_it_listens_and_sigterm_ends_it() -> Non
 
 async def test_options_shape_the_sessions(tmp_path: Path) -> None:
     faults = tmp_path / "faults.json"
-    faults.write_text('{"sessions": [{"kind": "warning", "session": "every", "after": "session.updated"}]}')
+    faults.write_text('{"sessions": [{"kind": "warning", "session": "every", "on": "session.updated"}]}')
     options = ["--profile", "native", "--pace", "instant", "--faults", f"@{faults}", "--mode", "say", "--say", "Hello."]
     async with running(*options) as (first, _):
         async with connecting(first["endpoint"]) as connection:
@@ -73,6 +73,33 @@ async def test_options_shape_the_sessions(tmp_path: Path) -> None:
             while (event := await connection.recv()).type != "response.done":
                 pass
             assert event.response.output[0].content[0].transcript == "Hello."
+
+
+async def test_a_scenario_file_is_carried_out() -> None:
+    scenario = ROOT / "simulator" / "scenarios" / "weather.yaml"
+    async with running("--mode", "script", "--script", str(scenario), "--pace", "instant") as (first, _):
+        async with connecting(first["endpoint"]) as connection:
+            said = [await answer(connection)]
+            done = await answer(connection, "response.function_call_arguments.done")
+            await connection.recv()  # response.output_item.done
+            await connection.recv()  # response.done
+            output = {"type": "function_call_output", "call_id": done.call_id, "output": "light rain"}
+            await connection.send({"type": "conversation.item.create", "item": output})
+            said += [await answer(connection), await answer(connection)]
+    assert done.arguments == '{"city": "London"}'
+    assert [event.response.output[0].content[0].transcript for event in said] == [
+        "Hello. For which city do you want the weather?",
+        "It will rain in London all day.",
+        "You are welcome. Goodbye.",
+    ]
+
+
+async def answer(connection: Any, last: str = "response.done") -> Any:
+    """Asks for a response; its event of type `last`."""
+    await connection.response.create()
+    while (event := await connection.recv()).type != last:
+        pass
+    return event
 
 
 async def test_a_certificate_makes_it_wss(tmp_path: Path) -> None:

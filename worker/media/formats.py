@@ -6,7 +6,7 @@ It converts nothing; the native audio port does.
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.settings import AudioFormat
+from shared.choices import AudioFormat
 
 BRIDGE_RATE = 8000
 """Samples per second inside pjmedia: the rate of G.711, so that the conference bridge never resamples."""

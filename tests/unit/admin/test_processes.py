@@ -72,6 +72,20 @@ async def test_a_process_that_is_never_ready_fails_after_the_time_given(processe
         await process.wait_for("child.never", timeout_s=0.1)
 
 
+async def test_warnings_and_errors_in_the_log_are_told_in_one_line_each(processes: Processes) -> None:
+    code = """
+import json
+print("no event", flush=True)
+print(json.dumps({"level": "info", "event": "all.good", "timestamp": "t"}))
+print(json.dumps({"level": "warning", "event": "source.refused", "timestamp": "t", "source": "192.0.2.1"}))
+trace = "Traceback:\\n  | azure.AuthError: no token\\n  | Attempted:\\n"
+print(json.dumps({"level": "error", "event": "call.failed", "timestamp": "t", "exception": trace}))
+"""
+    process = await start(processes, code)
+    assert await process.wait() == 0
+    assert process.troubles() == ["source.refused source=192.0.2.1", "call.failed azure.AuthError: no token"]
+
+
 async def test_all_are_ended_the_last_started_first(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
     code = f"""

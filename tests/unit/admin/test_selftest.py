@@ -1,5 +1,6 @@
 """Judging the test call."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,9 +35,13 @@ def test_a_call_with_greeting_and_matching_answer_is_good() -> None:
 
 
 def test_a_call_that_was_not_answered_says_why_and_nothing_else() -> None:
-    refused = call(ok=False, reason="Service Unavailable", status=503, marks={"invite": 0.0})
+    refused = call(ok=False, reason="refused: 503 Service Unavailable", status=503, marks={"invite": 0.0})
     assert judge(refused, None, greeting=True, parrot=True) == [
-        "the call was not answered (SIP 503): Service Unavailable"
+        "the call was not answered: refused: 503 Service Unavailable"
+    ]
+    record = replace(RECORD, reason="session_unavailable")
+    assert judge(refused, record, greeting=True, parrot=True) == [
+        "the call was not answered: SIP 503, session_unavailable"
     ]
 
 

@@ -61,15 +61,16 @@ def test_of_two_marks_in_the_same_millisecond_the_cause_comes_first() -> None:
     ]
 
 
-def test_what_the_caller_waits_is_measured_at_the_telephone() -> None:
-    timeline = merge(PHONE, record(("answered", 1)))
-    assert timeline.between("invite", "answered") == 210
-    assert timeline.between("speech_end", "answer_first_packet") == 800
+def test_what_the_caller_waits_is_measured_at_the_telephone_and_the_rest_in_the_call_record() -> None:
+    timeline = merge(PHONE, record(("answered", 1), ("answer_audio", 5_700), ("answer_playout", 5_712)))
+    assert timeline.between("answer_audio", "answer_playout", Source.RECORD) == 12
+    assert timeline.between("invite", "answered", Source.PHONE) == 210
+    assert timeline.between("speech_end", "answer_first_packet", Source.PHONE) == 800
 
 
 def test_a_wait_of_which_one_end_is_missing_is_unknown() -> None:
     timeline = merge({"invite": INVITE, "answered": INVITE + 100}, None)
-    assert timeline.between("speech_end", "answer_first_packet") is None
+    assert timeline.between("speech_end", "answer_first_packet", Source.PHONE) is None
 
 
 def test_the_lease_names_the_worker() -> None:

@@ -22,6 +22,8 @@ class Pool:
         self.claimed: set[LeaseId] = set()
         self.away = False
         self.stuck = False
+        self.given_back = asyncio.Event()
+        """Set when an offer has been given back."""
         self.reads = 0
         self.hidden: dict[WorkerId, int] = {}
         """Slots that are taken but that the table does not show yet."""
@@ -69,6 +71,7 @@ class Pool:
         if self.leases.get(lease.call_id) != lease or lease.lease_id in self.claimed:
             return False
         del self.leases[lease.call_id]
+        self.given_back.set()
         return True
 
     async def reap(self) -> list[Lease]:
@@ -79,6 +82,13 @@ class Pool:
     def load(self, worker_id: WorkerId) -> int:
         """Returns the slots taken on a worker."""
         return sum(lease.worker_id == worker_id for lease in self.leases.values())
+
+    def occupy(self, worker_id: str) -> None:
+        """Takes a slot for a call of somebody else."""
+        call_id = CallId(f"other call on {worker_id}")
+        self.leases[call_id] = Lease(
+            lease_id=new_lease_id(), call_id=call_id, worker_id=WorkerId(worker_id), offered_at_ms=1, invite_at_ms=1
+        )
 
     def set_state(self, worker_id: str, state: WorkerState) -> None:
         """Changes what a worker says of itself."""

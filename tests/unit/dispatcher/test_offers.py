@@ -6,9 +6,9 @@ from dispatcher.offers import Offers
 from dispatcher.sip.actions import Address, Offer, Place
 from dispatcher.table import Table
 from shared import token
+from shared.choices import PlacementPolicy
 from shared.ids import CallId, LeaseId, WorkerId
 from shared.messages import Lease
-from shared.settings import PlacementPolicy
 from shared.states import WorkerState
 from tests.unit.dispatcher.pool import Pool
 

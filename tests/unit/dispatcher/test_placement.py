@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 
 from dispatcher.placement import choose
+from shared.choices import PlacementPolicy
 from shared.control.workers import WorkerRow
 from shared.ids import WorkerId
 from shared.messages import WorkerRecord
-from shared.settings import PlacementPolicy
 from shared.states import WorkerState
 
 SPREAD, PACK = PlacementPolicy.SPREAD, PlacementPolicy.PACK

@@ -69,7 +69,7 @@ def test_a_bad_order_is_refused_with_the_reason(text: str, complaint: str) -> No
 
 def test_an_armed_fault_is_due_once_after_the_nth_event() -> None:
     armed = ArmedFaults()
-    fault = parse_session_fault({"kind": "abort", "after": "response.audio.delta", "nth": 3})
+    fault = parse_session_fault({"kind": "abort", "on": "response.audio.delta", "nth": 3})
     armed.arm(fault)
     events = ["response.created", *5 * ["response.audio.delta"]]
     assert [armed.due_after(event) for event in events] == [[], [], [], [fault], [], []]
@@ -77,7 +77,7 @@ def test_an_armed_fault_is_due_once_after_the_nth_event() -> None:
 
 def test_faults_after_the_same_event_are_all_due() -> None:
     armed = ArmedFaults()
-    both = [SessionFault("warning", after="x"), SessionFault("error", after="x")]
+    both = [SessionFault("warning", on="x"), SessionFault("error", on="x")]
     for fault in both:
         armed.arm(fault)
     assert armed.due_after("x") == both

@@ -39,7 +39,7 @@ def test_every_step_is_read() -> None:
           - expect_output: rain
           - expect_output:
           - wait: 1.5
-          - fault: {kind: abort, after: response.audio.delta, nth: 3}
+          - fault: {kind: abort, on: response.audio.delta, nth: 3}
           - hang:
           - close: {code: 1001, reason: bye}
     """)
@@ -56,7 +56,7 @@ def test_every_step_is_read() -> None:
             ExpectOutput("rain"),
             ExpectOutput(),
             Wait(1.5),
-            Fault(SessionFault("abort", after="response.audio.delta", nth=3)),
+            Fault(SessionFault("abort", on="response.audio.delta", nth=3)),
             Hang(),
             Close(1001, "bye"),
         ),
@@ -66,6 +66,11 @@ def test_every_step_is_read() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_can_be_read(path: Path) -> None:
     assert load(path).steps
+
+
+def test_yaml_words_for_yes_and_no_are_words() -> None:
+    read = parse("steps: [{say: No}, {call: {name: f, arguments: {sure: true}}}]")
+    assert read.steps == (Say("No"), Call("f", {"sure": True}))
 
 
 def test_there_are_examples() -> None:

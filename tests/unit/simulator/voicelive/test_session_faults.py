@@ -67,7 +67,7 @@ def test_events_out_of_the_ordinary_do_not_end_the_session(kind: str) -> None:
 
 
 def test_a_fault_may_wait_for_an_event_and_then_for_a_time() -> None:
-    fault = SessionFault("abort", after="response.audio.delta", nth=2, delay_s=0.01)
+    fault = SessionFault("abort", on="response.audio.delta", nth=2, after_s=0.01)
     drive = Drive(behaviour=Behaviour(realtime_factor=1.0)).start(**G711)
     drive._take(drive.session.order(fault, drive.now))
     drive.say()
@@ -79,13 +79,13 @@ def test_a_fault_may_wait_for_an_event_and_then_for_a_time() -> None:
 
 def test_faults_of_a_session_to_come_strike_after_it_opened() -> None:
     drive = Drive()
-    faults = [SessionFault("warning"), SessionFault("abort", after="session.created")]
+    faults = [SessionFault("warning"), SessionFault("abort", on="session.created")]
     actions = drive.session.start(drive.now, faults)
     assert [type(action).__name__ for action in actions] == ["Send", "Abort"]
 
 
 def test_a_mark_says_when_a_fault_ended_a_response() -> None:
-    drive = committed(SessionFault("abort", after="response.created"))
+    drive = committed(SessionFault("abort", on="response.created"))
     drive.say()
     drive.settle()
     assert drive.session.record.wall_ms(drive.now) == pytest.approx((EPOCH_S + drive.now - 100) * 1000)

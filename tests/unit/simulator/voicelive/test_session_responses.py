@@ -241,7 +241,7 @@ class TestSteps:
         assert [str(action) for action in drive.other] == ["Close(code=4000, reason='bye')"]
 
     def test_a_fault_step_strikes_in_the_answer_after_it(self) -> None:
-        steps = "steps: [{fault: {kind: abort, after: response.audio.delta, nth: 2}}, {say: A long answer.}]"
+        steps = "steps: [{fault: {kind: abort, on: response.audio.delta, nth: 2}}, {say: A long answer.}]"
         drive = scripted(steps, pace="instant")
         events = drive.say()
         assert [event["type"] for event in events].count("response.audio.delta") == 2

@@ -1,6 +1,7 @@
 """Caller audio from a real audio port, through the pump, to whoever sends it."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from pjaudioport import take_ready, wake_fd
@@ -53,16 +54,21 @@ async def test_a_removed_port_wakes_nobody(bridge: Bridge) -> None:
     speaker, caller = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
     bridge.pair(speaker, caller)
     woken: list[int] = []
+    somebody = asyncio.Event()
+
+    def wake(port_id: int) -> None:
+        woken.append(port_id)
+        somebody.set()
+
     pump = Pump(wake_fd(), take_ready)
     pump.start()
-    pump.add(speaker.id, lambda: woken.append(speaker.id))
-    pump.add(caller.id, lambda: woken.append(caller.id))
+    pump.add(speaker.id, partial(wake, speaker.id))
+    pump.add(caller.id, partial(wake, caller.id))
     pump.remove(caller.id)
     pump.remove(caller.id)
     bridge.tick(2)
     async with asyncio.timeout(5):
-        while not woken:
-            await asyncio.sleep(0)
+        await somebody.wait()
     pump.stop()
     assert set(woken) == {speaker.id}
 

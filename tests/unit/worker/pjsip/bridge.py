@@ -121,6 +121,11 @@ def samples(audio: bytes) -> Samples:
     return np.frombuffer(audio, np.int16)
 
 
+def register_thread() -> None:
+    """Make the calling thread known to pjlib, as a thread that ticks must be. Only once for each thread."""
+    pj.Endpoint.instance().libRegisterThread("clock")
+
+
 def _loaded_library(name: str) -> ctypes.CDLL:
     with open("/proc/self/maps") as maps:
         return ctypes.CDLL(next(line.split()[-1] for line in maps if f"/{name}.so" in line))

@@ -3,11 +3,12 @@
 import random
 import time
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pjaudioport import AudioPort
 
-from tests.unit.worker.pjsip.bridge import Bridge, Encoding, samples
+from tests.unit.worker.pjsip.bridge import Bridge, Encoding, register_thread, samples
 
 BOTH_RATES = pytest.mark.parametrize("open_bridge", [8000, 16000], indirect=True)
 SILENCE = {"pcm16": b"\0\0", "g711_ulaw": b"\xff", "g711_alaw": b"\xd5"}
@@ -203,6 +204,33 @@ def test_accounts_balance_whatever_is_done_in_whichever_order(bridge: Bridge) ->
         mine, its = speaker.counters(), listener.counters()
         assert mine.written == mine.played + mine.flushed + mine.queued
         assert its.captured == its.uplink_dropped + its.uplink_queued + read
+
+
+def test_every_sample_is_either_heard_or_flushed_while_the_clock_runs(bridge: Bridge) -> None:
+    """Barge-ins race with the clock's thread; what is heard must be what was written without what flush() reported."""
+    choose = random.Random(4)
+    speaker, listener = bridge.port(), bridge.port()
+    bridge.pair(speaker, listener)
+    expected: list[int] = []
+    heard: list[int] = []
+    value = 0
+    with ThreadPoolExecutor(1, initializer=register_thread) as clock:
+        for _ in range(400):
+            ticking = clock.submit(bridge.tick, 10)
+            while not ticking.done():
+                chunk = [1 + (value + i) % 30000 for i in range(choose.randrange(800))]  # never 0, which is silence
+                taken = speaker.write(array("h", chunk)) // 2
+                value += taken
+                expected += chunk[:taken]
+                if choose.random() < 0.5 and (dropped := speaker.flush()):
+                    del expected[-dropped:]
+            heard += [sample for sample in samples(listener.read()).tolist() if sample]
+    while speaker.counters().queued:
+        bridge.tick()
+        heard += [sample for sample in samples(listener.read()).tolist() if sample]
+    assert heard == expected
+    assert len(heard) == speaker.counters().played > 0
+    assert speaker.counters().flushed > 0
 
 
 # End of an answer

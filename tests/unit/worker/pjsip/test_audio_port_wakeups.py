@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pjaudioport import AudioPort, take_ready, wake_fd
 
-from tests.unit.worker.pjsip.bridge import Bridge
+from tests.unit.worker.pjsip.bridge import Bridge, register_thread
 
 
 def readable() -> bool:
@@ -98,7 +98,7 @@ def test_no_wake_up_is_lost_while_ticks_and_readers_race(bridge: Bridge) -> None
     choose = random.Random(5)
     ports = {port.id: port for port in (capturing_port(bridge, wake_ms=40) for _ in range(20))}
     wanted = bridge.frame * 2
-    with ThreadPoolExecutor(1, initializer=_register_thread) as clock:
+    with ThreadPoolExecutor(1, initializer=register_thread) as clock:
         for _ in range(1000):
             ticking = clock.submit(bridge.tick, choose.randrange(1, 5))
             while not ticking.done():
@@ -112,8 +112,3 @@ def test_no_wake_up_is_lost_while_ticks_and_readers_race(bridge: Bridge) -> None
             assert waiting <= named
             for port_id in named:
                 ports[port_id].read()
-
-
-def _register_thread() -> None:
-    """pjlib wants to know every thread that calls it; creating and closing a port makes this one known."""
-    AudioPort(bridge_rate=8000, encoding="pcm16", rate=8000).close()
