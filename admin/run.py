@@ -143,7 +143,7 @@ async def _serve(pool: Pool, death: asyncio.Task[Process], options: Options, con
     )
     console.print("(codec PCMU or PCMA; no registration, no password)\n")
     console.print(f"  logs      {options.run_dir}/*.log")
-    console.print(f"  workers   REDIS_URL={settings.mask(pool.redis_url)} voicepool ps", soft_wrap=True)
+    console.print(f"  workers   REDIS_URL={settings.mask(pool.redis_url)} .venv/bin/voicepool ps", soft_wrap=True)
     console.print("  end       Ctrl-C")
     try:
         process = await death

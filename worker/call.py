@@ -117,6 +117,7 @@ class Call:
 
     async def _until_disconnected(self) -> None:
         await self._leg.disconnected.wait()
+        self._timeline.mark("hangup")
         raise _Ended(CallEnd.CALLER_HANGUP if self._state is CallState.TALKING else CallEnd.CALLER_CANCELLED)
 
     async def _until_stopped(self) -> None:
@@ -155,7 +156,8 @@ class Call:
         self._set_state(CallEvent.ANSWERED)
 
     async def _finish(self, end: CallEnd) -> None:
-        self._timeline.mark("hangup")
+        if not self._leg.disconnected.is_set():
+            self._timeline.mark("hangup")
         self._set_state(CallEvent.HANGUP)
         self._leg.end(end.sip_status)
         try:

@@ -83,7 +83,7 @@ class Leg(pj.Call):  # type: ignore[misc]
         """Sends the INVITE; raises pj.Error for a URI that cannot be dialled."""
         prm = pj.CallOpParam(True)
         prm.opt.audioCount = 1
-        prm.opt.videoCount = 0
+        prm.opt.videoCount = prm.opt.textCount = 0
         self.status.marks["invite"] = now_ms()
         self.makeCall(uri, prm)
 

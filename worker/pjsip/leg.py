@@ -76,8 +76,11 @@ class Leg(pj.Call):  # type: ignore[misc]
             log.debug("sip.hangup_failed", status=error.status)
 
     def _respond(self, status: int) -> None:
-        prm = pj.CallOpParam()
+        prm = pj.CallOpParam(True)
         prm.statusCode = status
+        prm.opt.audioCount = 1
+        # Real-time text is on by default in pjsip: a thread per call, and up to 300 ms in which a hang-up blocks.
+        prm.opt.videoCount = prm.opt.textCount = 0
         try:
             pj.Call.answer(self, prm)
         except pj.Error as error:

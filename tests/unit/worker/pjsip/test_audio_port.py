@@ -5,10 +5,11 @@ import time
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from pjaudioport import AudioPort
 
-from tests.unit.worker.pjsip.bridge import Bridge, Encoding, register_thread, samples
+from tests.unit.worker.pjsip.bridge import Bridge, Encoding, Samples, register_thread, samples
 
 BOTH_RATES = pytest.mark.parametrize("open_bridge", [8000, 16000], indirect=True)
 SILENCE = {"pcm16": b"\0\0", "g711_ulaw": b"\xff", "g711_alaw": b"\xd5"}
@@ -206,29 +207,34 @@ def test_accounts_balance_whatever_is_done_in_whichever_order(bridge: Bridge) ->
         assert its.captured == its.uplink_dropped + its.uplink_queued + read
 
 
+@pytest.mark.usefixtures("eager_threads")
 def test_every_sample_is_either_heard_or_flushed_while_the_clock_runs(bridge: Bridge) -> None:
     """Barge-ins race with the clock's thread; what is heard must be what was written without what flush() reported."""
     choose = random.Random(4)
     speaker, listener = bridge.port(), bridge.port()
     bridge.pair(speaker, listener)
-    expected: list[int] = []
-    heard: list[int] = []
-    value = 0
+    pattern = np.arange(1, 30001, dtype=np.int16)  # never 0, which is silence
+    expected, heard = np.empty(0, np.int16), np.empty(0, np.int16)
     with ThreadPoolExecutor(1, initializer=register_thread) as clock:
-        for _ in range(400):
-            ticking = clock.submit(bridge.tick, 10)
+        for _ in range(600):
+            kept: list[Samples] = []
+            ticking = clock.submit(bridge.tick, 20)
             while not ticking.done():
-                chunk = [1 + (value + i) % 30000 for i in range(choose.randrange(800))]  # never 0, which is silence
-                taken = speaker.write(array("h", chunk)) // 2
-                value += taken
-                expected += chunk[:taken]
-                if choose.random() < 0.5 and (dropped := speaker.flush()):
-                    del expected[-dropped:]
-            heard += [sample for sample in samples(listener.read()).tolist() if sample]
+                first = choose.randrange(29000)
+                kept.append(pattern[first : first + speaker.write(pattern[first : first + 800].tobytes()) // 2])
+                if choose.random() < 0.7:
+                    dropped = speaker.flush()
+                    expected = np.concatenate((expected, *kept))
+                    expected = expected[: len(expected) - dropped]
+                    kept.clear()
+            expected = np.concatenate((expected, *kept))
+            heard = np.concatenate((heard, samples(listener.read())))
+    expected = np.concatenate((expected, pattern[: speaker.write(pattern[:1600].tobytes()) // 2]))
     while speaker.counters().queued:
         bridge.tick()
-        heard += [sample for sample in samples(listener.read()).tolist() if sample]
-    assert heard == expected
+        heard = np.concatenate((heard, samples(listener.read())))
+    heard = heard[heard != 0]
+    assert np.array_equal(heard, expected)
     assert len(heard) == speaker.counters().played > 0
     assert speaker.counters().flushed > 0
 
