@@ -24,12 +24,3 @@ def bridge(open_bridge: Bridge) -> Iterator[Bridge]:
     """A bridge without ports."""
     yield open_bridge
     open_bridge.clear()
-
-
-@pytest.fixture
-def eager_threads() -> Iterator[None]:
-    """Python's threads take turns every few microseconds, so that they meet pjmedia's at every point."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)

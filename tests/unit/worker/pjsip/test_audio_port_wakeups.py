@@ -5,7 +5,6 @@ import random
 import select
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from pjaudioport import AudioPort, take_ready, wake_fd
 
 from tests.unit.worker.pjsip.bridge import Bridge, register_thread
@@ -94,7 +93,6 @@ def test_the_eventfd_is_one_for_the_whole_process_and_not_inherited() -> None:
     assert not os.get_inheritable(wake_fd())
 
 
-@pytest.mark.usefixtures("eager_threads")
 def test_no_wake_up_is_lost_while_ticks_and_readers_race(bridge: Bridge) -> None:
     """Whenever a round of ticks is over and all named ports are read, either nothing waits or the eventfd is set."""
     choose = random.Random(5)
@@ -104,7 +102,6 @@ def test_no_wake_up_is_lost_while_ticks_and_readers_race(bridge: Bridge) -> None
         for _ in range(1000):
             ticking = clock.submit(bridge.tick, choose.randrange(1, 5))
             while not ticking.done():
-                readable()  # lets the clock's thread have the GIL
                 for port_id in take_ready():
                     ports[port_id].read()
             ticking.result()
