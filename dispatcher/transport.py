@@ -57,7 +57,8 @@ class Driver:
         self._handle = handle
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[str, UdpSocket] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
 
     def listen(self, host: str, port: int) -> int:
         """Opens the UDP socket and returns its port; raises OSError when it is taken."""
@@ -108,10 +109,10 @@ class Driver:
     def _schedule(self) -> None:
         """Keeps one timer, never later than the core asks for; an early one finds nothing to do and is set again."""
         at = self._core.wakes_at()
-        if at is not None and (self._timer is None or at < self._timer.when()):
+        if at is not None and (self._timer is None or at < self._timer_at):
             if self._timer:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(at, self._wake)
+            self._timer, self._timer_at = self._loop.call_at(at, self._wake), at
 
 
 class UdpSocket:

@@ -6,8 +6,9 @@ one of them, so that any of them may die, or Redis forget everything, between an
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, TypeVar
 
 import pytest
@@ -40,6 +41,11 @@ SEATS = 3
 """Workers at a time; a dead one is succeeded by one with a new id."""
 
 T = TypeVar("T")
+PERIODS_S = [seconds + 0.1 for seconds in (1.0, keys.HEARTBEAT_TTL_S, keys.OFFER_TTL_S, keys.LEASE_TTL_S)]
+
+CALM_STEPS = 5
+"""Ordinary steps between two disasters, so that there is something for the next one to hit."""
+
 seats = st.integers(0, SEATS - 1)
 calls = st.integers(0, 5).map(lambda number: CallId(f"call{number}"))
 picks = st.integers(0, 1_000)
@@ -55,6 +61,20 @@ class LivingWorker:
     def has_room(self) -> bool:
         """A worker counts its calls before it takes one, whatever Redis says."""
         return len(self.running) < CAPACITY
+
+
+def disaster(**arguments: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Marks a rule that may only run after some calm."""
+
+    def mark(step: Callable[..., None]) -> Callable[..., None]:
+        @wraps(step)
+        def breaking_the_calm(pool: "Pool", **drawn: Any) -> None:
+            pool.calm = 0
+            step(pool, **drawn)
+
+        return precondition(lambda pool: pool.calm >= CALM_STEPS)(rule(**arguments)(breaking_the_calm))
+
+    return mark
 
 
 class Pool(RuleBasedStateMachine):
@@ -75,6 +95,7 @@ class Pool(RuleBasedStateMachine):
         self.claimed: set[LeaseId] = set()
         self.ends: Counter[LeaseId] = Counter()
         self.before = Snapshot()
+        self.calm = 0
         self.run(ask(self.redis, "FLUSHALL"))
         for _ in range(SEATS):
             self.living.append(self.new_worker())
@@ -113,13 +134,25 @@ class Pool(RuleBasedStateMachine):
         self.ends[lease.lease_id] += self.run(self.leases.release(lease, call_record(lease)))
         self.ended.append(lease)
 
-    @rule(seat=seats)
+    @disaster(seat=seats)
     def worker_dies_and_is_succeeded(self, seat: int) -> None:
         self.living[seat] = self.new_worker()
 
-    @rule(seat=seats, state=st.sampled_from([WorkerState.READY, WorkerState.READY, WorkerState.DRAINING]))
-    def heartbeat(self, seat: int, state: WorkerState) -> None:
-        self.beat(self.living[seat], state)
+    @disaster(seat=seats)
+    def worker_leaves_and_is_succeeded(self, seat: int) -> None:
+        """Its calls have been cut short, as when the drain takes too long."""
+        self.hang_up(self.living[seat], list(self.living[seat].running))
+        self.run(self.workers.unregister(self.living[seat].worker_id))
+        self.living[seat] = self.new_worker()
+
+    @disaster(seat=seats)
+    def drain(self, seat: int) -> None:
+        self.beat(self.living[seat], WorkerState.DRAINING)
+
+    @rule(some=st.sets(seats, min_size=1))
+    def heartbeat(self, some: set[int]) -> None:
+        for seat in sorted(some):
+            self.beat(self.living[seat])
 
     def beat(self, worker: LivingWorker, state: WorkerState = WorkerState.READY) -> None:
         """Sends a heartbeat, and registers again when that is what the answer asks for."""
@@ -130,11 +163,6 @@ class Pool(RuleBasedStateMachine):
     def renew(self, seat: int) -> None:
         worker = self.living[seat]
         self.hang_up(worker, self.run(self.leases.renew(worker.worker_id, list(worker.running.values()))))
-
-    @rule(seat=seats)
-    def unregister_when_idle(self, seat: int) -> None:
-        if not self.living[seat].running:
-            self.run(self.workers.unregister(self.living[seat].worker_id))
 
     @precondition(lambda self: self.offers)
     @rule(some=st.lists(picks, min_size=1, max_size=4), answered=st.sampled_from([True, True, False]))
@@ -236,35 +264,41 @@ class Pool(RuleBasedStateMachine):
 
     # The world
 
-    @rule(seconds=st.sampled_from([1.0, keys.HEARTBEAT_TTL_S, keys.OFFER_TTL_S, keys.LEASE_TTL_S]))
-    def time_passes(self, seconds: float) -> None:
+    @disaster(seconds=st.sampled_from(PERIODS_S), beating=st.sets(seats))
+    def time_passes(self, seconds: float, beating: set[int]) -> None:
+        """Some workers are heard of meanwhile, the others hang."""
         self.run(pass_time(self.redis, seconds))
+        for seat in sorted(beating):
+            self.beat(self.living[seat])
 
-    @rule(seconds=st.sampled_from([5.0, 60.0]))
-    def redis_is_away_and_comes_back(self, seconds: float) -> None:
+    @disaster(seconds=st.sampled_from([5.0, 60.0]), beating=st.sets(seats))
+    def redis_is_away_and_comes_back(self, seconds: float, beating: set[int]) -> None:
         self.run(pass_time_unwatched(self.redis, seconds))
-        assert self.run(self.leases.reap()) == []
+        assert self.run(self.leases.reap()) == [], "an outage was taken for death"
+        for seat in sorted(beating):
+            self.beat(self.living[seat])
 
-    @rule()
-    def redis_comes_back_empty(self) -> None:
+    @disaster(registering=st.sets(seats))
+    def redis_comes_back_empty(self, registering: set[int]) -> None:
         self.run(ask(self.redis, "FLUSHALL"))
         self.seen.clear()
         self.claimed.clear()
         self.ends.clear()
         self.ended.clear()
+        for seat in sorted(registering):
+            self.beat(self.living[seat])
 
-    @rule(seat=seats)
+    @disaster(seat=seats)
     def silent_worker_gets_no_lease(self, seat: int) -> None:
         self.run(pass_time(self.redis, keys.HEARTBEAT_TTL_S + 0.1))
         with pytest.raises(NoCapacity):
-            self.run(
-                self.leases.acquire(CallId("new"), self.living[seat].worker_id, invite_at_ms=INVITE_AT_MS)
-            )
+            self.run(self.leases.acquire(CallId("new"), self.living[seat].worker_id, invite_at_ms=INVITE_AT_MS))
 
     # What must hold
 
     @invariant()
     def nothing_is_wrong(self) -> None:
+        self.calm += 1
         self.before = self.run(snapshot(self.redis))
         check(self.before, CAPACITY)
         self.seen.update(self.before.leases)

@@ -24,3 +24,12 @@ def bridge(open_bridge: Bridge) -> Iterator[Bridge]:
     """A bridge without ports."""
     yield open_bridge
     open_bridge.clear()
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Python's threads take turns every 20 us instead of 5 ms: a clock in another thread starts and ends at once."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(2e-5)
+    yield
+    sys.setswitchinterval(usual)

@@ -207,6 +207,7 @@ def test_accounts_balance_whatever_is_done_in_whichever_order(bridge: Bridge) ->
         assert its.captured == its.uplink_dropped + its.uplink_queued + read
 
 
+@pytest.mark.usefixtures("eager_threads")
 def test_every_sample_is_either_heard_or_flushed_while_the_clock_runs(bridge: Bridge) -> None:
     """Barge-ins race with the clock's thread; what is heard must be what was written without what flush() reported."""
     choose = random.Random(4)

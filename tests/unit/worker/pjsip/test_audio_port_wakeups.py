@@ -5,6 +5,7 @@ import random
 import select
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from pjaudioport import AudioPort, take_ready, wake_fd
 
 from tests.unit.worker.pjsip.bridge import Bridge, register_thread
@@ -93,6 +94,7 @@ def test_the_eventfd_is_one_for_the_whole_process_and_not_inherited() -> None:
     assert not os.get_inheritable(wake_fd())
 
 
+@pytest.mark.usefixtures("eager_threads")
 def test_no_wake_up_is_lost_while_ticks_and_readers_race(bridge: Bridge) -> None:
     """Whenever a round of ticks is over and all named ports are read, either nothing waits or the eventfd is set."""
     choose = random.Random(5)
