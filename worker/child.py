@@ -69,6 +69,7 @@ class Child:
         self._state = WorkerState.STARTING
         self._calls: dict[CallId, Call] = {}
         self._drain = asyncio.Event()
+        self._redis_trouble = ""
 
     async def run(self) -> None:
         """Starts, serves until drained, and leaves nothing behind; raises ConfigError when it cannot start."""
@@ -142,7 +143,7 @@ class Child:
                 await self._workers.register(replace(self._record, state=self._state), self._admission.held)
                 return
             except ControlUnavailable as error:
-                log.warning("worker.register_failed", reason=str(error))
+                self._note_redis(str(error))
                 await asyncio.sleep(REGISTER_RETRY_S)
 
     async def _heartbeat(self) -> None:
@@ -154,11 +155,20 @@ class Child:
                 if not await self._workers.heartbeat(self._worker_id, self._state):
                     log.warning("worker.forgotten_by_redis")
                     await self._register()
+                self._note_redis("")
             except TimeoutError:
                 log.error("worker.sip_stack_stuck")
             except ControlUnavailable as error:
-                log.warning("worker.heartbeat_failed", reason=str(error))
+                self._note_redis(str(error))
             await asyncio.sleep(keys.HEARTBEAT_INTERVAL_S)
+
+    def _note_redis(self, trouble: str) -> None:
+        """Logs the change only: an outage of a minute is two lines, not sixty."""
+        if trouble and not self._redis_trouble:
+            log.warning("control.unavailable", reason=trouble)
+        elif self._redis_trouble and not trouble:
+            log.info("control.available")
+        self._redis_trouble = trouble
 
     async def _renew_leases(self) -> None:
         while True:
@@ -166,7 +176,7 @@ class Child:
             try:
                 lost = await self._leases.renew(self._worker_id, self._admission.held)
             except ControlUnavailable as error:
-                log.warning("lease.renewal_failed", reason=str(error))
+                self._note_redis(str(error))
                 continue
             if lost:
                 # The caller is still here and hears us: a lost lease is an operator's concern, not the caller's.

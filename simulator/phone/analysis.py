@@ -29,6 +29,15 @@ GAP_SPEECH_RATIO = 0.1
 GAP_BRIDGE = 10
 """A dropout goes on over this many frames (25 ms) in which the reference itself is quiet, as between two sounds."""
 
+SLIP_WINDOW = RATE // 5
+"""Pieces of 200 ms that may each lie a little earlier or later: shorter than a word, longer than a pitch period."""
+
+SLIP_MAX = RATE * 80 // 1000
+"""How much: 80 ms, what a jitter buffer inserts or removes over an utterance when packets come late."""
+
+SLIP_PRICE = 0.5
+"""What a change of lag has to gain, in pieces of average fit."""
+
 Signal = NDArray[np.int16]
 
 
@@ -82,13 +91,59 @@ def align(reference: Signal, signal: Signal) -> Alignment:
     return Alignment(lag, float(products[best]) / energy)
 
 
-def longest_gap_ms(reference: Signal, signal: Signal, lag: int) -> float:
+def follow(reference: Signal, signal: Signal) -> list[int]:
+    """Returns where each piece of the reference, SLIP_WINDOW samples of it, lies in the signal: its lag.
+
+    A jitter buffer on the way drops or inserts 10 ms when packets come late. No listener minds, but it would ruin the
+    correlation of all that follows. So the lag may change from piece to piece, at a price: the lags are the path that
+    fits best (Viterbi), and a change has to pay off in the pieces that follow it, which filling a hole does not.
+    """
+    lag = align(reference, signal).lag
+    fits = np.array([_fits(reference, signal, start, lag) for start in range(0, len(reference), SLIP_WINDOW)])
+    if not len(fits):
+        return []
+    price = SLIP_PRICE * float(fits[:, SLIP_MAX].clip(0).mean())
+    best = fits[0] - price
+    best[SLIP_MAX] += price  # the overall lag is where the path begins at no cost
+    steps = []
+    for fit in fits[1:]:
+        changed = float(best.max()) - price
+        steps.append(np.where(best >= changed, np.arange(len(best)), int(best.argmax())))
+        best = fit + np.maximum(best, changed)
+    path = [int(best.argmax())]
+    for step in reversed(steps):
+        path.append(int(step[path[-1]]))
+    return [lag + place - SLIP_MAX for place in reversed(path)]
+
+
+def _fits(reference: Signal, signal: Signal, start: int, lag: int) -> NDArray[np.float64]:
+    """Returns how well one piece of the reference fits at each lag up to SLIP_MAX before and after `lag`."""
+    piece = np.zeros(SLIP_WINDOW)
+    piece[: len(reference) - start] = reference[start : start + SLIP_WINDOW]
+    around = _cut(signal, start + lag - SLIP_MAX, SLIP_WINDOW + 2 * SLIP_MAX).astype(np.float64)
+    return np.correlate(around, piece, "valid")
+
+
+def resemblance(reference: Signal, signal: Signal) -> float:
+    """Returns how well the two correlate when the signal's clock may slip: 1 for the same audio, about 0 for other.
+
+    As with `align`, the whole of both counts.
+    """
+    first, followed = _centred(reference), _centred(_retimed(signal, follow(reference, signal), len(reference)))
+    energy = float(np.linalg.norm(first) * np.linalg.norm(_centred(signal)))
+    return float(np.dot(first, followed)) / energy if energy else 0.0
+
+
+def longest_gap_ms(reference: Signal, signal: Signal) -> float:
     """Returns the longest dropout: how long `signal` is silent in one piece where `reference` has speech, in ms.
 
-    `lag` is where the reference lies in the signal, as found by `align`. What lies outside the signal is missing too.
+    What lies outside the signal is missing too. In a piece within which the clock slips, what fits with its
+    neighbours' lags is there.
     """
-    wanted = frame_rms(reference, GAP_FRAME)
-    there = frame_rms(_cut(signal, lag, len(reference)), GAP_FRAME)
+    lags = follow(reference, signal)
+    neighbours = (lags, [*lags[:1], *lags[:-1]], [*lags[1:], *lags[-1:]])
+    heard = [frame_rms(_retimed(signal, each, len(reference)), GAP_FRAME) for each in neighbours]
+    wanted, there = frame_rms(reference, GAP_FRAME), np.max(heard, axis=0)
     loudness = float(np.sqrt(np.mean(wanted**2))) if len(wanted) else 0.0
     speech = wanted > GAP_SPEECH_RATIO * loudness
     missing = speech & (there < GAP_RATIO * wanted)
@@ -102,6 +157,12 @@ def longest_gap_ms(reference: Signal, signal: Signal, lag: int) -> float:
         else:
             last = -GAP_BRIDGE - 1
     return longest * GAP_FRAME * 1000 / RATE
+
+
+def _retimed(signal: Signal, lags: list[int], length: int) -> Signal:
+    """Returns `length` samples, each piece of SLIP_WINDOW taken from its own place in the signal."""
+    pieces = [_cut(signal, number * SLIP_WINDOW + lag, SLIP_WINDOW) for number, lag in enumerate(lags)]
+    return np.concatenate([*pieces, np.zeros(0, dtype=np.int16)])[:length]
 
 
 def _centred(signal: Signal) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from statistics import median_low
 import numpy as np
 import pjsua2 as pj
 
-from simulator.phone.analysis import RATE, Signal, align, longest_gap_ms
+from simulator.phone.analysis import RATE, Signal, longest_gap_ms, resemblance
 from simulator.phone.ear import Ear
 from simulator.phone.plan import CallPlan, CallReport, Turn
 from simulator.phone.recording import Recording
@@ -139,8 +139,8 @@ class Conversation:
         await self._end_of_speech("the answer did not end")
         turn.answer_end = self._mark("answer_end", self._ear.last_loud)
         answer = self._recording.heard(end, self._ear.last_loud)
-        found = align(utterance, answer)
-        turn.correlation, turn.longest_gap_ms = found.correlation, longest_gap_ms(utterance, answer, found.lag)
+        turn.correlation = resemblance(utterance, answer)
+        turn.longest_gap_ms = longest_gap_ms(utterance, answer)
 
     def _end_of_cut_answer(self, turn: Turn) -> None:
         """The answer that was talked over ended with the last speech heard before the caller had finished."""

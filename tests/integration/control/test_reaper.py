@@ -1,6 +1,7 @@
 """What the reaper frees, and what it leaves alone."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 from redis.asyncio import Redis
@@ -17,6 +18,7 @@ from shared.states import WorkerState
 from tests.integration.control.pool import (
     INVITE_AT_MS,
     call_record,
+    check,
     pass_time,
     pass_time_unwatched,
     reasons,
@@ -46,6 +48,19 @@ async def claimed(leases: Leases, call_id: str) -> Lease:
     lease = await offered(leases, call_id)
     await leases.claim(lease)
     return lease
+
+
+class Interrupted(Reaper):
+    """A reaper that loses the processor once, just after it has read the leases it is going to free."""
+
+    def __init__(self, redis: Redis, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(redis)
+        self._meanwhile = meanwhile
+
+    async def _leases_of(self, call_ids: Iterable[CallId]) -> list[Lease]:
+        found = await super()._leases_of(call_ids)
+        await self._meanwhile()
+        return found
 
 
 async def test_silent_worker_is_freed_with_its_leases_and_its_calls_get_records(
@@ -86,21 +101,35 @@ async def test_worker_that_beats_between_listing_and_freeing_is_saved(
 
 
 async def test_lease_that_comes_between_listing_and_freeing_keeps_its_worker_for_the_next_time(
-    redis: Redis, workers: Workers, leases: Leases, reaper: Reaper
+    redis: Redis, workers: Workers, leases: Leases
 ) -> None:
     lease = await claimed(leases, "a")
     await ask(redis, "DEL", keys.call(lease.call_id), keys.slots(ONE), keys.lapses(), keys.loads())
     await pass_time(redis, SILENT_S)
 
-    class LateRenewal(Reaper):
-        async def _leases_of(self, call_ids: object) -> list[Lease]:
-            await leases.renew(ONE, [lease])
-            return []
-
-    assert await LateRenewal(redis).free_worker(ONE, 0) == []
+    reaper = Interrupted(redis, lambda: leases.renew(ONE, [lease]))
+    assert await reaper.free_worker(ONE, now_ms=0) == []
     assert len(await workers.table()) == 1
     assert await leases.reap() == [lease]
     assert await workers.table() == []
+
+
+async def test_call_that_goes_to_another_worker_between_listing_and_freeing_stays_there(
+    redis: Redis, workers: Workers, leases: Leases
+) -> None:
+    first = await offered(leases, "a")
+    await pass_time(redis, SILENT_S)
+    await workers.register(worker_record("two"), [])
+
+    async def next_worker() -> Lease:
+        return await leases.acquire(
+            first.call_id, WorkerId("two"), invite_at_ms=INVITE_AT_MS, replacing=first.lease_id
+        )
+
+    assert await Interrupted(redis, next_worker).free_worker(ONE, now_ms=0) == []
+    seen = await snapshot(redis)
+    check(seen, capacity=2)
+    assert [lease.worker_id for lease in seen.leases.values()] == ["two"]
 
 
 async def test_offer_that_nobody_claims_is_freed_without_a_record(
@@ -146,7 +175,8 @@ async def test_lease_replaced_between_listing_and_freeing_is_not_mixed_up(
     await pass_time(redis, OFFER_LAPSED_S)
     await workers.heartbeat(ONE, WorkerState.READY)
     second = await leases.acquire(first.call_id, ONE, invite_at_ms=INVITE_AT_MS, replacing=first.lease_id)
-    assert not await reaper.free_lease(first, 0)
+    await pass_time(redis, CLAIM_LAPSED_S)
+    assert not await reaper.free_lease(first, now_ms=0)
     assert list((await snapshot(redis)).leases) == [second.lease_id]
 
 
@@ -208,6 +238,10 @@ async def test_reaper_that_slept_through_an_outage_frees_nothing(
     now_ms, silent, lapsed = await reaper.candidates()
     assert (silent, lapsed) == ([ONE], [lease.call_id])
     await pass_time_unwatched(redis, 60)
+    assert await reaper.free_worker(ONE, now_ms) == []
+    assert not await reaper.free_lease(lease, now_ms)
+    _, silent, lapsed = await Reaper(redis).candidates()
+    assert (silent, lapsed) == ([], [])
     assert await reaper.free_worker(ONE, now_ms) == []
     assert not await reaper.free_lease(lease, now_ms)
 

@@ -71,14 +71,15 @@ def header_of(data: bytes, name: str) -> str:
     return message.first.get(name.lower().encode(), b"").decode()
 
 
-def offer_of(worker: str, call_id: CallId, lease_id: str = "") -> Offer:
+def offer_of(worker: str, call_id: CallId, *, provisional: bool = False) -> Offer:
     """Returns an offer of a slot on `worker`."""
     lease = Lease(
-        lease_id=LeaseId(lease_id or f"lease-{worker}"),
+        lease_id=LeaseId(f"lease-{worker}"),
         call_id=call_id,
         worker_id=WorkerId(worker),
         offered_at_ms=0,
         invite_at_ms=0,
+        provisional=provisional,
     )
     return Offer(lease, WORKERS[worker], f"token-{worker}")
 
@@ -114,10 +115,11 @@ class Stage:
         """A worker sends something."""
         self.send(data, WORKERS[worker])
 
-    def place(self, worker: str, lease_id: str = "") -> None:
+    def place(self, worker: str, *, provisional: bool = False) -> None:
         """The oldest open question is answered with `worker`."""
         place = self.places.pop(0)
-        self._carry_out(self.proxy.placed(place, offer_of(worker, place.call_id, lease_id), self.now))
+        offer = offer_of(worker, place.call_id, provisional=provisional)
+        self._carry_out(self.proxy.placed(place, offer, self.now))
 
     def no_room(self) -> None:
         """The oldest open question is answered with a refusal."""

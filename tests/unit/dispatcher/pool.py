@@ -12,9 +12,12 @@ from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import CallRecord, Lease, WorkerRecord
 from shared.states import WorkerState
 
+STUCK_S = 1.0
+"""How long a Redis that does not answer is waited for."""
+
 
 class Pool:
-    """Workers and leases of a pool in memory; `away` is a Redis that refuses, `stuck` one that never answers."""
+    """Workers and leases of a pool in memory; `away` is a Redis that refuses, `stuck` one that does not answer."""
 
     def __init__(self) -> None:
         self.workers: dict[WorkerId, WorkerRecord] = {}
@@ -25,6 +28,8 @@ class Pool:
         self.given_back = asyncio.Event()
         """Set when an offer has been given back."""
         self.reads = 0
+        self.unanswered = 0
+        """Questions that a stuck Redis has not answered yet."""
         self.hidden: dict[WorkerId, int] = {}
         """Slots that are taken but that the table does not show yet."""
 
@@ -97,6 +102,9 @@ class Pool:
 
     async def _answer(self) -> None:
         if self.stuck:
-            await asyncio.Event().wait()
+            self.unanswered += 1
+            await asyncio.sleep(STUCK_S)
+            self.unanswered -= 1
+            raise ControlUnavailable("stuck")
         if self.away:
             raise ControlUnavailable("away")

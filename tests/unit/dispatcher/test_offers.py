@@ -2,11 +2,14 @@
 
 import asyncio
 
+import pytest
+
 from dispatcher.offers import Offers
 from dispatcher.sip.actions import Address, Offer, Place
 from dispatcher.table import Table
 from shared import token
 from shared.choices import PlacementPolicy
+from shared.errors import ControlUnavailable
 from shared.ids import CallId, LeaseId, WorkerId
 from shared.messages import Lease
 from shared.states import WorkerState
@@ -135,15 +138,24 @@ async def test_while_redis_is_away_offers_are_provisional_and_counted_here() -> 
     assert {offer.lease.worker_id for offer in offers if offer} == {"w1", "w2"}
 
 
-async def test_a_redis_that_never_answers_costs_100_ms_once() -> None:
+async def test_a_redis_that_does_not_answer_is_not_waited_for() -> None:
     desk = await read(Desk("w1", capacity=50))
     desk.pool.stuck = True
+    before = desk.pool.unanswered
+    offers = await asyncio.gather(*(desk.make(f"call-{number}") for number in range(20)))
+    assert all(offer and offer.lease.provisional for offer in offers)
+    assert desk.pool.unanswered == before + 20  # all of them still hang
+
+
+async def test_once_the_table_could_not_be_read_redis_is_not_asked_for_leases() -> None:
+    desk = await read(Desk("w1", capacity=50))
+    desk.pool.away = True
+    with pytest.raises(ControlUnavailable):
+        await desk.table.refresh()
+    desk.pool.away = False
     offer = await desk.make("call-1")
     assert offer and offer.lease.provisional
-    assert not desk.table.in_touch
-    async with asyncio.timeout(10):
-        for number in range(2, 40):
-            assert await desk.make(f"call-{number}")
+    assert desk.pool.leases == {}
 
 
 async def test_provisional_tokens_verify() -> None:

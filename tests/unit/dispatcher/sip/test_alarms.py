@@ -3,14 +3,14 @@
 import gc
 import weakref
 
-from dispatcher.sip.alarms import Alarm, Alarms
+from dispatcher.sip.alarms import Alarms
 
 
 class Sleeper:
     """Notes when it is woken."""
 
     def __init__(self) -> None:
-        self.alarms: dict[str, Alarm] = {}
+        self.alarms: dict[str, int] = {}
         self.woken: list[tuple[str, float]] = []
 
     def alarm(self, name: str, now: float) -> None:

@@ -221,6 +221,29 @@ def test_an_unreachable_worker_is_followed_by_the_next_at_once() -> None:
     assert stage.got("w2") == ["INVITE"]
 
 
+def test_a_provisional_lease_that_its_worker_cannot_enter_is_followed_by_a_real_one_for_any_worker() -> None:
+    stage = Stage()
+    stage.send(invite())
+    stage.place("w1", provisional=True)
+    stage.take(CALLER)
+    stage.worker_sends("w1", response(stage.one("w1"), 403))
+    (place,) = stage.places
+    assert (place.attempt, place.exclude) == (2, frozenset())
+    stage.place("w1")
+    stage.worker_sends("w1", response(stage.take("w1")[-1], 200))
+    assert stage.got(CALLER) == ["200 INVITE"]
+
+
+def test_a_real_lease_that_its_worker_refuses_ends_the_call() -> None:
+    stage = Stage()
+    stage.send(invite())
+    stage.place("w1")
+    stage.take(CALLER)
+    stage.worker_sends("w1", response(stage.one("w1"), 403))
+    assert stage.got(CALLER) == ["403 INVITE"]
+    assert stage.released == ["lease-w1"]
+
+
 def test_three_workers_are_tried_then_the_caller_gets_503() -> None:
     stage = Stage()
     stage.send(invite())

@@ -214,28 +214,41 @@ def test_every_sample_is_either_heard_or_flushed_while_the_clock_runs(bridge: Br
     speaker, listener = bridge.port(), bridge.port()
     bridge.pair(speaker, listener)
     pattern = np.arange(1, 30001, dtype=np.int16)  # never 0, which is silence
-    expected, heard = np.empty(0, np.int16), np.empty(0, np.int16)
+    expected: list[Samples] = [np.empty(0, np.int16)]
+    heard: list[Samples] = []
+
+    def listen() -> None:
+        audio = samples(listener.read())
+        heard.append(audio[audio != 0])
+
+    def write() -> None:
+        first = choose.randrange(29000)
+        taken = speaker.write(pattern[first : first + 800].tobytes()) // 2
+        expected.append(pattern[first : first + taken])
+
+    def flush() -> None:
+        dropped = speaker.flush()
+        while dropped >= len(expected[-1]):
+            dropped -= len(expected.pop())
+            if not expected:
+                expected.append(np.empty(0, np.int16))
+                break
+        expected[-1] = expected[-1][: len(expected[-1]) - dropped]
+
     with ThreadPoolExecutor(1, initializer=register_thread) as clock:
-        for _ in range(1500):
-            kept: list[Samples] = []
-            ticking = clock.submit(bridge.tick, 90)  # as many frames as the listener's ring holds
+        for _ in range(3000):
+            ticking = clock.submit(bridge.tick, 90)  # not more frames than the listener's ring holds
             while not ticking.done():
-                first = choose.randrange(29000)
-                kept.append(pattern[first : first + speaker.write(pattern[first : first + 800].tobytes()) // 2])
+                write()
                 if choose.random() < 0.7:
-                    dropped = speaker.flush()
-                    expected = np.concatenate((expected, *kept))
-                    expected = expected[: len(expected) - dropped]
-                    kept.clear()
-            expected = np.concatenate((expected, *kept))
-            heard = np.concatenate((heard, samples(listener.read())))
-    expected = np.concatenate((expected, pattern[: speaker.write(pattern[:1600].tobytes()) // 2]))
+                    flush()
+            listen()
+    write()
     while speaker.counters().queued:
         bridge.tick()
-        heard = np.concatenate((heard, samples(listener.read())))
-    heard = heard[heard != 0]
-    assert np.array_equal(heard, expected)
-    assert len(heard) == speaker.counters().played > 0
+        listen()
+    assert np.array_equal(np.concatenate(heard), np.concatenate(expected))
+    assert sum(map(len, heard)) == speaker.counters().played > 0
     assert speaker.counters().flushed > 0
 
 

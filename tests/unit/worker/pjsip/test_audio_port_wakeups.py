@@ -98,16 +98,16 @@ def test_the_eventfd_is_one_for_the_whole_process_and_not_inherited() -> None:
 def test_no_wake_up_is_lost_while_ticks_and_readers_race(bridge: Bridge) -> None:
     """Whenever a round of ticks is over and all named ports are read, either nothing waits or the eventfd is set."""
     choose = random.Random(5)
-    ports = {port.id: port for port in (capturing_port(bridge, wake_ms=40) for _ in range(20))}
-    wanted = bridge.frame * 2
+    # Few ports: among many, the next one's wake-up would make up for a lost one.
+    ports = {port.id: port for port in (capturing_port(bridge) for _ in range(3))}
     with ThreadPoolExecutor(1, initializer=register_thread) as clock:
-        for _ in range(1000):
-            ticking = clock.submit(bridge.tick, choose.randrange(1, 5))
+        for _ in range(5000):
+            ticking = clock.submit(bridge.tick, choose.randrange(1, 30))
             while not ticking.done():
                 for port_id in take_ready():
                     ports[port_id].read()
             ticking.result()
-            waiting = {port.id for port in ports.values() if port.counters().uplink_queued >= wanted}
+            waiting = {port.id for port in ports.values() if port.counters().uplink_queued}
             assert readable() or not waiting
             named = set(take_ready())
             assert waiting <= named
