@@ -24,13 +24,14 @@ class Admission:
         self._secret = secret
         self._leases = leases
         self._held: dict[CallId, Lease] = {}
+        self._claiming: set[CallId] = set()
         self.draining = False
         """No new calls are taken."""
 
     @property
     def held(self) -> list[Lease]:
-        """The leases of the calls this worker carries."""
-        return list(self._held.values())
+        """The claimed leases of the calls this worker carries; a renewal must not overtake a claim."""
+        return [lease for call_id, lease in self._held.items() if call_id not in self._claiming]
 
     async def admit(self, call_id: CallId, token: str) -> Lease:
         """Returns the lease, claimed; raises TokenInvalid or LeaseLost (403), NoCapacity (503)."""
@@ -38,6 +39,7 @@ class Admission:
         if self.draining or len(self._held) >= self._capacity or call_id in self._held:
             raise NoCapacity("draining" if self.draining else "no free slot")
         self._held[call_id] = lease  # before the first await, so that two INVITEs cannot both take the last slot
+        self._claiming.add(call_id)
         try:
             await self._leases.claim(lease)
         except ControlUnavailable:
@@ -46,6 +48,8 @@ class Admission:
         except BaseException:
             del self._held[call_id]
             raise
+        finally:
+            self._claiming.discard(call_id)
         return lease
 
     def forget(self, lease: Lease) -> None:

@@ -350,7 +350,7 @@ def test_invariants_hold_whoever_dies_when(redis_url: str) -> None:
     run_state_machine_as_test(
         PoolOnThisRedis,
         settings=settings(
-            max_examples=60,
+            max_examples=45,
             stateful_step_count=50,
             deadline=None,
             database=None,
