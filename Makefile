@@ -14,12 +14,10 @@ run: setup ## set up, start the whole pool on this machine, place a test call, k
 test: setup ## set up, then run all tests
 	@.venv/bin/pytest --asyncio-debug
 
-check: ## lint, formatting, types, import rules
+check: ## lint, formatting, types, import rules: what any of them finds, all at once
 	@scripts/setup --python-only
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
-	.venv/bin/lint-imports
+	@status=0; for tool in "ruff check" "ruff format --check" mypy lint-imports; do \
+		echo "== $$tool"; .venv/bin/$$tool || status=1; done; exit $$status
 
 setup: ## install what is missing: system packages, .venv, pjproject (PYTHON=python3.12 chooses the interpreter)
 	@scripts/setup

@@ -56,7 +56,6 @@ class Pool:
     """Address at which this machine reaches it."""
     port: int
     redis_url: str
-    workers: tuple[str, ...]
     simulated: bool
     greeting: bool
     """Whether callers are greeted."""
@@ -99,14 +98,13 @@ async def start(processes: Processes, provision: Provision, run_dir: Path, steps
         environment |= simulator_at(await _start_simulator(processes, environment, steps))
     settings = load(WorkerSettings, **environment)
     port = await _start_dispatcher(processes, environment, provision.own_sip_port, steps)
-    workers = await _start_workers(processes, environment, settings, steps)
+    await _start_workers(processes, environment, settings, steps)
     unspecified = ipaddress.ip_address(settings.sip_local_address).is_unspecified
     return Pool(
         host=settings.advertised_address,
         local_host="127.0.0.1" if unspecified else settings.sip_local_address,
         port=port,
         redis_url=settings.redis_url,
-        workers=workers,
         simulated=provision.simulated,
         greeting=settings.voice_live_proactive_greeting_enabled,
     )
@@ -173,11 +171,10 @@ async def _start_dispatcher(
 
 async def _start_workers(
     processes: Processes, environment: Mapping[str, str], settings: WorkerSettings, steps: Steps
-) -> tuple[str, ...]:
+) -> None:
     count = settings.processes
     with steps.step(f"{count} workers") as step:
         grace_s = settings.worker_drain_s + STOP_S
         process = await processes.start("workers", [sys.executable, "-m", "worker"], env=environment, grace_s=grace_s)
-        ready = await process.wait_for("worker.ready", count=count, timeout_s=WORKERS_READY_S)
+        await process.wait_for("worker.ready", count=count, timeout_s=WORKERS_READY_S)
         step.result = f"{count} workers, {settings.worker_capacity} calls each"
-        return tuple(str(event["worker"]) for event in ready)

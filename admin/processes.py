@@ -23,9 +23,6 @@ _TROUBLE = ("warning", "error", "critical")
 _EXCEPTION = re.compile(r"^[\s|+-]*([\w.]+(?:Error|Exception|Lost|Invalid): .*)$", re.MULTILINE)
 """The line of a traceback that says what it was, in exception groups too."""
 
-KILLED_WITHIN_S = 5.0
-"""A process that got SIGKILL is gone by then, unless the kernel itself is stuck."""
-
 
 class ProcessFailed(Exception):
     """A process ended too early or did not become ready; `log_tail` is what it said last."""
@@ -105,8 +102,7 @@ class Process:
             await asyncio.wait({impatience, end}, timeout=self.grace_s, return_when=asyncio.FIRST_COMPLETED)
             impatience.cancel()
         self._kill_group()
-        async with asyncio.timeout(KILLED_WITHIN_S):
-            await self.wait()
+        await self.wait()
 
     def _kill_group(self) -> None:
         try:

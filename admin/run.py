@@ -78,7 +78,7 @@ def _alone(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Failed(f"another one uses {run_dir}/; end that first") from None
+            raise Failed(f"another `voicepool run` uses {run_dir}/; end that one first") from None
         yield
 
 

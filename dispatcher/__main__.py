@@ -4,6 +4,7 @@ It holds no logic but the reading of settings. Exit code 2 means that they are w
 """
 
 import argparse
+import gc
 import sys
 
 import uvloop
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(DispatcherSettings)
         logs.configure(settings.log_level)
+        gc.freeze()  # what the imports left stays for good: no collection has to look at it
         uvloop.run(serve(settings))
     except ConfigError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))

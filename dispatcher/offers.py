@@ -56,15 +56,7 @@ class Offers:
         When Redis does not answer in time, the lease is provisional: made here from the last known table, signed all
         the same, and entered in Redis by the worker later.
         """
-        lease = None
-        if self._table.in_touch:
-            try:
-                async with asyncio.timeout(CONTROL_LIMIT_S):
-                    lease = await self._lease(place, invite_at_ms)
-            except (TimeoutError, ControlUnavailable):
-                self._table.in_touch = False
-        if not self._table.in_touch:
-            lease = self._provisional(place, invite_at_ms)
+        lease = await self._lease_in_time(place, invite_at_ms)
         address = self._table.address_of(lease.worker_id) if lease else None
         if lease is None or address is None:
             return None
@@ -79,6 +71,17 @@ class Offers:
             return
         if given_back:
             self._table.taken[lease.worker_id] -= 1
+
+    async def _lease_in_time(self, place: Place, invite_at_ms: int) -> Lease | None:
+        if self._table.in_touch:
+            try:
+                async with asyncio.timeout(CONTROL_LIMIT_S):
+                    return await self._lease(place, invite_at_ms)
+            except ControlUnavailable:
+                self._table.in_touch = False
+            except TimeoutError:
+                pass  # this loop or Redis was slow once; whether Redis is away, the next reading of the table tells
+        return self._provisional(place, invite_at_ms)
 
     async def _lease(self, place: Place, invite_at_ms: int) -> Lease | None:
         lease = await self._lease_from_table(place, invite_at_ms)
@@ -99,8 +102,10 @@ class Offers:
         replacing = place.replacing.lease_id if place.replacing and not place.replacing.provisional else None
         for _ in range(_CLAIMED_TRIES):
             try:
-                lease = await self._leases.acquire(
-                    place.call_id, worker_id, invite_at_ms=invite_at_ms, replacing=replacing
+                # Shielded: out of time, the command goes on alone, since to cancel it would cost its connection.
+                # The lease it may still get lapses, or is found by the next try of the call.
+                lease = await asyncio.shield(
+                    self._leases.acquire(place.call_id, worker_id, invite_at_ms=invite_at_ms, replacing=replacing)
                 )
             except LeaseLost:
                 await asyncio.sleep(_CLAIMED_WAIT_S)

@@ -4,6 +4,7 @@ It has no clock and wakes nobody; the driver asks for `next_at()` and comes back
 """
 
 import heapq
+from itertools import count
 from typing import Protocol
 
 _STALE_MIN = 4096
@@ -13,32 +14,27 @@ _STALE_MIN = 4096
 class Owner(Protocol):
     """Whoever is woken."""
 
-    alarms: "dict[str, Alarm]"
+    alarms: dict[str, int]
+    """Its alarms that are set; kept by Alarms."""
 
     def alarm(self, name: str, now: float) -> None:
         """Called once when the alarm `name` is due."""
 
 
-class Alarm:
-    """One alarm that is set; a cancelled one has no owner, so that it keeps nothing alive."""
-
-    __slots__ = ("name", "owner")
-
-    def __init__(self, owner: Owner, name: str) -> None:
-        self.owner: Owner | None = owner
-        self.name = name
-
-
 class Alarms:
-    """All alarms that are set."""
+    """All alarms that are set.
+
+    The heap holds only times and numbers: a cancelled alarm keeps nothing alive and costs the garbage collector
+    nothing.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Alarm]] = []
-        self._set = 0
-        self._number = 0
+        self._heap: list[tuple[float, int]] = []
+        self._owners: dict[int, tuple[Owner, str]] = {}
+        self._numbers = count(1)
 
     def __len__(self) -> int:
-        return self._set
+        return len(self._owners)
 
     @property
     def entries(self) -> int:
@@ -48,19 +44,17 @@ class Alarms:
     def set(self, owner: Owner, name: str, at: float) -> None:
         """Wakes `owner` at `at`; an alarm of that name that it has already is moved."""
         self.cancel(owner, name)
-        self._number += 1
-        alarm = owner.alarms[name] = Alarm(owner, name)
-        heapq.heappush(self._heap, (at, self._number, alarm))
-        self._set += 1
+        number = owner.alarms[name] = next(self._numbers)
+        self._owners[number] = (owner, name)
+        heapq.heappush(self._heap, (at, number))
 
     def cancel(self, owner: Owner, name: str) -> None:
         """Takes an alarm back; none of that name is fine."""
-        alarm = owner.alarms.pop(name, None)
-        if alarm:
-            alarm.owner = None
-            self._set -= 1
-            if len(self._heap) > max(_STALE_MIN, 2 * self._set):
-                self._heap = [entry for entry in self._heap if entry[2].owner]
+        number = owner.alarms.pop(name, None)
+        if number is not None:
+            del self._owners[number]
+            if len(self._heap) > max(_STALE_MIN, 2 * len(self._owners)):
+                self._heap = [entry for entry in self._heap if entry[1] in self._owners]
                 heapq.heapify(self._heap)
 
     def cancel_all(self, owner: Owner) -> None:
@@ -71,8 +65,8 @@ class Alarms:
     def next_at(self) -> float | None:
         """Returns when the next alarm is due, None when there is none."""
         while self._heap:
-            at, _, alarm = self._heap[0]
-            if alarm.owner:
+            at, number = self._heap[0]
+            if number in self._owners:
                 return at
             heapq.heappop(self._heap)
         return None
@@ -80,9 +74,7 @@ class Alarms:
     def run(self, now: float) -> None:
         """Wakes everybody whose time has come, in order."""
         while (at := self.next_at()) is not None and at <= now:
-            _, _, alarm = heapq.heappop(self._heap)
-            owner, alarm.owner = alarm.owner, None
-            if owner:
-                del owner.alarms[alarm.name]
-                self._set -= 1
-                owner.alarm(alarm.name, now)
+            _, number = heapq.heappop(self._heap)
+            owner, name = self._owners.pop(number)
+            del owner.alarms[name]
+            owner.alarm(name, now)

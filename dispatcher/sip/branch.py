@@ -7,11 +7,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from dispatcher.sip.actions import Address
-from dispatcher.sip.alarms import Alarm
 from dispatcher.sip.forwarding import Forwarded
-from dispatcher.sip.layer import Key, Layer
+from dispatcher.sip.layer import Layer
 from dispatcher.sip.message import Response
-from dispatcher.sip.transaction import Event, State
+from dispatcher.sip.transaction import Event
 
 TIMER_C_S = 181.0
 """Longest wait for the answer to an INVITE after the last provisional response (RFC 3261 section 16.6 step 11)."""
@@ -41,21 +40,23 @@ class BranchOwner(Protocol):
 class Branch:
     """A request at one destination. It ends in bounded time, whatever the destination does."""
 
-    def __init__(self, layer: Layer, owner: BranchOwner, forwarded: Forwarded, branch: bytes, to: Address) -> None:
+    def __init__(self, layer: Layer, owner: BranchOwner, to: Address) -> None:
         self.to = to
-        self.alarms: dict[str, Alarm] = {}
+        self.alarms: dict[str, int] = {}
         self.provisional = False
         """Whether anything was heard from there."""
         self._layer = layer
         self._owner = owner
-        self._forwarded = forwarded
-        self._key: Key = (branch, forwarded.method)
         self._cancelled = False
+        self._invite: Forwarded | None = None
+        """What a CANCEL would be for; nothing once there is a final response, or none will come."""
 
-    def start(self, data: bytes, now: float) -> None:
-        """Sends the request."""
-        self._client = self._layer.open_client(self._forwarded, data, self._key, self.to, self, now)
-        if self._forwarded.method == b"INVITE":
+    def start(self, forwarded: Forwarded, branch: bytes, data: bytes, now: float) -> None:
+        """Sends the request, which has our `branch` in its Via."""
+        self._branch = branch
+        self._client = self._layer.open_client(forwarded, data, (branch, forwarded.method), self.to, self, now)
+        if forwarded.method == b"INVITE":
+            self._invite = forwarded
             self._layer.alarms.set(self, _TIMER_C, now + TIMER_C_S)
 
     def cancel(self, now: float) -> None:
@@ -74,6 +75,7 @@ class Branch:
         """Called by the transaction."""
         if response.status >= 200:
             self._layer.alarms.cancel_all(self)
+            self._invite = None
         else:
             if response.status > 100 and not self._cancelled:
                 self._layer.alarms.set(self, _TIMER_C, now + TIMER_C_S)
@@ -85,6 +87,7 @@ class Branch:
     def failed(self, now: float, *, unreachable: bool) -> None:
         """Called by the transaction."""
         self._layer.alarms.cancel_all(self)
+        self._invite = None
         self._owner.unanswered(self, Failure.UNREACHABLE if unreachable else Failure.TIMEOUT, now)
 
     def alarm(self, name: str, now: float) -> None:
@@ -96,10 +99,10 @@ class Branch:
             self._owner.unanswered(self, Failure.CANCELLED, now)
 
     def _send_cancel(self, now: float) -> None:
-        if self._client.state is not State.PROCEEDING:
+        if self._invite is None:
             return
-        key = (self._key[0], b"CANCEL")
-        self._layer.open_client(self._forwarded, self._forwarded.cancel(), key, self.to, _Unheard(), now)
+        key = (self._branch, b"CANCEL")
+        self._layer.open_client(self._invite, self._invite.cancel(), key, self.to, _Unheard(), now)
         self._layer.alarms.cancel(self, _TIMER_C)
         self._layer.alarms.set(self, _CANCELLED, now + self._layer.timers[self.to.transport].seconds[Event.F])
 

@@ -3,18 +3,14 @@
 It does not choose workers (it asks with Place) and knows nothing of the call once the INVITE has its final response.
 """
 
-from enum import StrEnum
 from itertools import count
 
 from dispatcher.sip.actions import Address, Offer, Place, Release
-from dispatcher.sip.alarms import Alarm
 from dispatcher.sip.branch import Branch, Failure
 from dispatcher.sip.flow import Flow, FlowTokens
 from dispatcher.sip.forwarding import Forwarded, lease_header, onward
 from dispatcher.sip.layer import Layer, ServerTransaction
-from dispatcher.sip.message import Header, Request, Response, header
-from dispatcher.sip.responses import response_to
-from dispatcher.sip.transaction import State
+from dispatcher.sip.message import Request, Response, header
 from dispatcher.sip.uri import retarget
 from shared import token
 from shared.ids import CallId, WorkerId, call_id_for
@@ -29,14 +25,11 @@ NUDGE_S = 2.0
 """How often a worker that rings gets an empty datagram: if its process has died, ICMP says so."""
 
 _EMPTY = b"\r\n\r\n"
+_SILENCE = "silence"
+_NUDGE = "nudge"
 
 Identity = tuple[bytes, bytes, int]
 """Call-ID, From tag and CSeq: the same in every copy of an INVITE (RFC 3261 section 8.2.2.2)."""
-
-
-class _Wake(StrEnum):
-    SILENCE = "silence"
-    NUDGE = "nudge"
 
 
 class Calls:
@@ -83,11 +76,9 @@ class Call:
     def __init__(self, calls: Calls, request: Request, server: ServerTransaction, now: float) -> None:
         self.call_id: CallId = call_id_for(_text(request.call_id), _text(request.from_tag))
         self.identity = _identity(request)
-        self.alarms: dict[str, Alarm] = {}
+        self.alarms: dict[str, int] = {}
         self._calls = calls
         self._layer = calls.layer
-        self._request = request
-        self._headers: list[Header] = onward(request)
         self._server = server
         self._server.user = self
         self._invite_at = now
@@ -100,12 +91,13 @@ class Call:
     def begin(self, now: float) -> None:
         """Says that the INVITE is here, and looks for a worker."""
         self._layer.report("sip.incoming_call", call_id=self.call_id, source=self._server.reply_to.host)
-        self._server.respond(100, response_to(self._request, 100, b""), now)
+        self._server.answer(100, now)
         self._place()
 
     def placed(self, offer: Offer, now: float) -> None:
         """Offers the call to the worker that was found."""
-        if self._server.state is not State.PROCEEDING:
+        request = self._server.request
+        if request is None:
             self._layer.act(Release(offer.lease))  # cancelled, or answered by a worker thought silent
             return
         self._offer = offer
@@ -119,18 +111,18 @@ class Call:
             ms=round((now - self._invite_at) * 1000),
         )
         if self._calls.redirect:
-            self._redirect(offer, now)
+            self._redirect(request, offer, now)
         else:
-            self._forward(offer, now)
+            self._forward(request, offer, now)
 
     def no_room(self, now: float) -> None:
         """Refuses the call, unless it has ended meanwhile."""
-        if self._server.state is State.PROCEEDING:
+        if self._server.request:
             self._refuse(503, "no_capacity", now)
 
     def cancel(self, now: float) -> None:
         """The caller gave up waiting: 487 comes from the worker, or from here when no worker has the call."""
-        if self._cancelled or self._server.state is not State.PROCEEDING:
+        if self._cancelled or self._server.request is None:
             return
         self._cancelled = True
         if self._branch:
@@ -149,12 +141,16 @@ class Call:
         elif branch is not self._branch:
             return  # a worker that was given up: its transaction has sent the ACK or the CANCEL
         elif response.status < 200:
-            self._layer.alarms.cancel(self, _Wake.SILENCE)
-            self._layer.alarms.set(self, _Wake.NUDGE, now + NUDGE_S)
+            self._layer.alarms.cancel(self, _SILENCE)
+            self._layer.alarms.set(self, _NUDGE, now + NUDGE_S)
             if response.status > 100:
                 self._server.respond(response.status, response.without_top_via(), now)
         elif response.status == 503 or (self._cancelled and response.status != 487):
             self._next(f"answered {response.status}", now)
+        elif response.status == 403 and self._offer and self._offer.lease.provisional:
+            # The worker could not enter the lease: Redis is back, and has another one for this call. It will be found.
+            self._tried -= {self._offer.lease.worker_id}
+            self._next("lease not entered", now)
         else:
             self._server.respond(response.status, response.without_top_via(), now)
             self._end_refused(response.status, "caller_cancelled" if self._cancelled else "worker_refused")
@@ -172,9 +168,9 @@ class Call:
         """Called when a worker was silent for too long, or is to be nudged."""
         if not self._branch:
             return
-        if name == _Wake.NUDGE:
+        if name == _NUDGE:
             self._layer.send(_EMPTY, self._branch.to)
-            self._layer.alarms.set(self, _Wake.NUDGE, now + NUDGE_S)
+            self._layer.alarms.set(self, _NUDGE, now + NUDGE_S)
         else:
             self._branch.abandon(now)
             self._next("silent", now)
@@ -186,21 +182,21 @@ class Call:
         place = Place(number, self.call_id, self._invite_at, self._attempt, self._tried, replacing)
         self._layer.act(place)
 
-    def _forward(self, offer: Offer, now: float) -> None:
-        request, to = self._request, offer.address
+    def _forward(self, request: Request, offer: Offer, now: float) -> None:
+        to = offer.address
         branch = self._layer.new_branch()
         forwarded = Forwarded(request, retarget(request.uri, to.host, to.port), self._layer.identity.via(branch), ())
         flow = self._calls.flows.make(Flow(self._server.reply_to, to), request.call_id)
         record_route = self._layer.identity.record_route(flow)
-        data = forwarded.render([record_route, *self._headers, lease_header(offer.token)], request.body)
-        self._branch = Branch(self._layer, self, forwarded, branch, to)
-        self._branch.start(data, now)
-        self._layer.alarms.set(self, _Wake.SILENCE, now + SILENCE_S)
+        data = forwarded.render([record_route, *onward(request), lease_header(offer.token)], request.body)
+        self._branch = Branch(self._layer, self, to)
+        self._branch.start(forwarded, branch, data, now)
+        self._layer.alarms.set(self, _SILENCE, now + SILENCE_S)
 
-    def _redirect(self, offer: Offer, now: float) -> None:
-        target = retarget(self._request.uri, offer.address.host, offer.address.port)
+    def _redirect(self, request: Request, offer: Offer, now: float) -> None:
+        target = retarget(request.uri, offer.address.host, offer.address.port)
         contact = header(b"Contact", b"<%b;%b=%b>" % (target, token.URI_PARAMETER.encode(), offer.token.encode()))
-        self._answer(302, now, contact)
+        self._server.answer(302, now, contact)
         self._calls.forget(self)
 
     def _next(self, reason: str, now: float) -> None:
@@ -217,20 +213,18 @@ class Call:
 
     def _accept(self, branch: Branch, response: Response, now: float) -> None:
         """Passes a 2xx on, each time it comes; a second worker that still rings is cancelled (16.7 step 10)."""
-        if self._server.state is State.PROCEEDING:
+        if self._server.request:
             ms = round((now - self._invite_at) * 1000)
             self._layer.report("call.answered", call_id=self.call_id, status=response.status, ms=ms)
         if self._branch and branch is not self._branch:
             self._branch.cancel(now)
         self._stop_waiting()
+        self._offer = None
         self._server.respond(response.status, response.without_top_via(), now)
 
     def _refuse(self, status: int, reason: str, now: float) -> None:
-        self._answer(status, now)
+        self._server.answer(status, now)
         self._end_refused(status, reason)
-
-    def _answer(self, status: int, now: float, *extra: Header) -> None:
-        self._server.respond(status, response_to(self._request, status, self._layer.tag_for(self._request), extra), now)
 
     def _end_refused(self, status: int, reason: str) -> None:
         """Leaves nothing behind. The lease is given back always: that frees an offer, never a claimed lease."""

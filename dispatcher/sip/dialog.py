@@ -21,7 +21,6 @@ from dispatcher.sip.forwarding import MAGIC, Forwarded, onward
 from dispatcher.sip.grammar import DEFAULT_PORT, parameter, split_address
 from dispatcher.sip.layer import Layer, ServerTransaction
 from dispatcher.sip.message import Request, Response
-from dispatcher.sip.responses import response_to
 from dispatcher.sip.uri import Uri, parse_uri
 
 
@@ -77,20 +76,20 @@ class Routes:
 class DialogRequest:
     """One request inside a dialog, from its arrival to its final response."""
 
-    def __init__(self, layer: Layer, request: Request, server: ServerTransaction) -> None:
+    def __init__(self, layer: Layer, server: ServerTransaction) -> None:
         self._layer = layer
-        self._request = request
         self._server = server
         self._server.user = self
 
-    def begin(self, hop: Hop, now: float) -> None:
+    def begin(self, request: Request, hop: Hop, now: float) -> None:
         """Sends it on. Only an INVITE gets a 100: for others that does more harm than good (RFC 4320 section 4.1)."""
-        if self._request.method == b"INVITE":
-            self._server.respond(100, response_to(self._request, 100, b""), now)
+        self._invite = request.method == b"INVITE"
+        if self._invite:
+            self._server.answer(100, now)
         branch = self._layer.new_branch()
-        forwarded, data = _forwarded(self._layer, self._request, hop, branch)
-        self._branch = Branch(self._layer, self, forwarded, branch, hop.to)
-        self._branch.start(data, now)
+        forwarded, data = _forwarded(self._layer, request, hop, branch)
+        self._branch = Branch(self._layer, self, hop.to)
+        self._branch.start(forwarded, branch, data, now)
 
     def cancel(self, now: float) -> None:
         """Called when a re-INVITE is cancelled."""
@@ -107,14 +106,11 @@ class DialogRequest:
     def unanswered(self, branch: Branch, failure: Failure, now: float) -> None:
         """Called when there will be no final response."""
         if failure is Failure.UNREACHABLE:
-            self._refuse(500, now)  # what a 503 is to become on its way upstream (section 16.7 step 6)
-        elif self._request.method == b"INVITE":
-            self._refuse(408, now)
+            self._server.answer(500, now)  # what a 503 is to become on its way upstream (section 16.7 step 6)
+        elif self._invite:
+            self._server.answer(408, now)
         else:
             self._server.terminate()  # no 408 to other requests: it would come too late anyway (RFC 4320 section 4.2)
-
-    def _refuse(self, status: int, now: float) -> None:
-        self._server.respond(status, response_to(self._request, status, self._layer.tag_for(self._request)), now)
 
 
 def stateless_ack(layer: Layer, request: Request, hop: Hop) -> bytes:

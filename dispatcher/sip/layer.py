@@ -36,6 +36,9 @@ class ServerUser(Protocol):
     def cancel(self, now: float) -> None:
         """Called when the caller gives up waiting (RFC 3261 section 9.2)."""
 
+    def gone(self) -> None:
+        """Called when the transaction has terminated."""
+
 
 class ClientUser(Protocol):
     """Whoever sent a request on."""
@@ -98,7 +101,7 @@ class Layer:
     def open_server(self, request: Request, reply_to: Address, now: float) -> "ServerTransaction":
         """Returns the transaction of a request that has none yet."""
         machine = INVITE_SERVER if request.method == b"INVITE" else SERVER
-        transaction = ServerTransaction(self, machine, server_key(request), reply_to)
+        transaction = ServerTransaction(self, machine, request, reply_to)
         self.servers[transaction.key] = transaction
         transaction.start(now)
         return transaction
@@ -145,23 +148,37 @@ class Layer:
 class ServerTransaction(Transaction):
     """A request that was received."""
 
-    def __init__(self, layer: Layer, machine: Machine, key: Key, reply_to: Address) -> None:
+    def __init__(self, layer: Layer, machine: Machine, request: Request, reply_to: Address) -> None:
         super().__init__(machine, layer.timers[reply_to.transport], layer.alarms)
-        self.key = key
+        self.key = server_key(request)
         self.reply_to = reply_to
+        self.request: Request | None = request
+        """What is to be answered; None once it has its final response."""
         self.user: ServerUser | None = None
         self._layer = layer
+
+    def answer(self, status: int, now: float, *extra: Header) -> None:
+        """Sends a response of our own, unless a final one was sent."""
+        if self.request:
+            tag = self._layer.tag_for(self.request)
+            self.respond(status, response_to(self.request, status, tag, extra), now)
 
     def respond(self, status: int, data: bytes, now: float) -> None:
         """Sends a response; after a final one only further 2xx to an INVITE pass."""
         self.fire(_kind(status), now, data)
+        if status >= 200:
+            self.request = None
+            if self.machine is SERVER:
+                self.user = None
 
     def transmit(self, data: bytes) -> None:
         self._layer.send(data, self.reply_to)
 
     def ended(self) -> None:
-        self.user = None
+        user, self.user = self.user, None
         self._layer.servers.pop(self.key, None)
+        if user:
+            user.gone()
 
 
 class ClientTransaction(Transaction):
@@ -173,7 +190,7 @@ class ClientTransaction(Transaction):
         super().__init__(machine, layer.timers[to.transport], layer.alarms)
         self.key = key
         self.to = to
-        self._forwarded = forwarded
+        self._forwarded: Forwarded | None = forwarded
         self._user: ClientUser | None = user
         self._layer = layer
 
@@ -183,8 +200,12 @@ class ClientTransaction(Transaction):
         todo = self.fire(_kind(response.status), now)
         if self.state not in _UNANSWERED:
             self._layer.stop_waiting(self)
-        if Do.ACK in todo:
+        if Do.ACK in todo and self._forwarded:
             self.transmit(self._forwarded.ack(response))
+        if self.state in self.machine.forgets:
+            self._forwarded = None
+            if self.machine is CLIENT:
+                self._user = None
         if Do.TELL in todo and user:
             user.response(response, now)
 

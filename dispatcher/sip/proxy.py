@@ -190,7 +190,7 @@ class Proxy:
             self._layer.report("sip.request_refused", source=source.host, status=481)
             return
         transaction = self._layer.open_server(request, reply_to, now)
-        DialogRequest(self._layer, request, transaction).begin(hop, now)
+        DialogRequest(self._layer, transaction).begin(request, hop, now)
 
     def _new_call(self, request: Request, source: Address, reply_to: Address, now: float) -> None:
         reason = self._unwanted(request, source, now)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dispatcher.sip.alarms import Alarm, Alarms
+from dispatcher.sip.alarms import Alarms
 
 
 class State(StrEnum):
@@ -200,10 +200,10 @@ class Transaction:
     def __init__(self, machine: Machine, timers: Timers, clock: Alarms) -> None:
         self.machine = machine
         self.state = machine.first
-        self.alarms: dict[str, Alarm] = {}
+        self.alarms: dict[str, int] = {}
         self._clock = clock
         self._timers = timers
-        self._intervals: dict[Event, float] = {}
+        self._interval = 0.0
         self._last = b""
 
     def transmit(self, data: bytes) -> None:
@@ -240,7 +240,7 @@ class Transaction:
 
     def stop_retransmitting(self) -> None:
         """Sends the request no more, and goes on listening."""
-        self._clock.cancel(self, Event.A)
+        self._clock.cancel(self, Event.A.value)
 
     def terminate(self) -> None:
         """Ends it, whatever its state, unless it has ended already."""
@@ -267,10 +267,11 @@ class Transaction:
         for event in self.machine.timers.get(self.state, ()):
             seconds = self._timers.seconds.get(event)
             if seconds is not None and event not in self.alarms:
-                self._intervals[event] = seconds
-                self._clock.set(self, event, now + seconds)
+                if event in _RETRANSMISSIONS:
+                    self._interval = seconds
+                self._clock.set(self, event.value, now + seconds)
 
     def _run_again(self, event: Event, now: float) -> None:
         if event in self.machine.timers.get(self.state, ()):
-            interval = self._intervals[event] = self._timers.again(event, self.state, self._intervals[event])
-            self._clock.set(self, event, now + interval)
+            self._interval = self._timers.again(event, self.state, self._interval)
+            self._clock.set(self, event.value, now + self._interval)

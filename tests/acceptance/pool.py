@@ -5,6 +5,7 @@ It starts, observes and ends them. What a call has to look like is the tests' bu
 
 import json
 import os
+import signal
 import socket
 import time
 import urllib.request
@@ -47,7 +48,9 @@ class Pool:
             raise
 
     def _start(self, env: dict[str, str]) -> None:
-        self.simulator = self._spawn("simulator", ["simulator", "--mode", "parrot", "--port", "0"], {})
+        self.simulator = self._spawn(
+            "simulator", ["simulator", "--mode", "parrot", "--port", "0", "--first-audio", "0.2"], {}
+        )
         address = self.simulator.wait_for("listening", timeout_s=START_S)[0]
         self._simulator_url = f"http://{address['host']}:{address['port']}"
         common = {
@@ -152,9 +155,13 @@ class Pool:
                 process.end()
             except AssertionError as failure:
                 failures.append(str(failure))
+        for pid in filter(alive, children):
+            failures.append(f"worker {pid} was left behind")
+            os.kill(pid, signal.SIGKILL)
+        for process in self._processes:
+            process.close()
         self._redis.close()
         self.redis_server.stop()
-        failures += [f"worker {pid} was left behind" for pid in children if alive(pid)]
         assert not failures, "\n".join(failures)
 
 
@@ -162,7 +169,7 @@ def _worker_env(simulator_url: str) -> dict[str, str]:
     return {
         "AZURE_VOICELIVE_ENDPOINT": simulator_url,
         "AZURE_VOICELIVE_API_KEY": "any",
-        "VOICE_LIVE_PROACTIVE_GREETING": "Hello, how can I help you?",
+        "VOICE_LIVE_PROACTIVE_GREETING": "Hello there.",
         "WORKER_PROCESSES": "2",
         "WORKER_CAPACITY": "20",
         "MEDIA_PORT": str(free_udp_range(240)),

@@ -18,7 +18,7 @@ from shared.ids import CallId, call_id_for
 from simulator.phone.analysis import RATE, Signal
 from simulator.phone.recording import read_tracks
 from tests.acceptance.pool import Pool, until
-from tests.acceptance.process import ROOT
+from tests.acceptance.process import ROOT, give_priority
 
 LONGEST_CALL_S = 90.0
 
@@ -77,6 +77,7 @@ def ringing(pool: Pool, *options: str) -> Iterator["subprocess.Popen[str]"]:
         command, cwd=pool.directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as phone:  # fmt: skip
+        give_priority(phone.pid)
         try:
             yield phone
         finally:

@@ -26,6 +26,9 @@ BUSY_PORTS = 20
 RSS_GROWTH_KB = 1500
 """Of the remaining cycles together; one leaked port is 280 kB or more, one leaked slot of the bridge 3 kB."""
 
+PORT_KB = 450
+"""Of one 8 kHz port in its largest format, once audio has gone through all of both rings."""
+
 FORMATS: tuple[tuple[Encoding, int], ...] = (("pcm16", 8000), ("pcm16", 24000), ("g711_ulaw", 8000))
 
 
@@ -40,6 +43,7 @@ def test_two_thousand_ports_come_and_go_under_load_without_a_trace() -> None:
     assert report["carried"] > 0
     assert report["fds_after"] == report["fds_before"]
     assert report["rss_after_kb"] - report["rss_before_kb"] < RSS_GROWTH_KB, report
+    assert report["port_kb"] < PORT_KB, report
 
 
 class Load:
@@ -136,6 +140,17 @@ def open_fds() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def memory_of_a_port(bridge: Bridge) -> int:
+    """In kB, the bridge's share included."""
+    before = rss_kb()
+    ports = [bridge.port(rate=24000) for _ in range(40)]
+    for port in ports:
+        port.connect(0)
+        port.write(bytes(2 * 24000 * 17))
+    bridge.tick(110)
+    return (rss_kb() - before) // len(ports)
+
+
 def soak() -> dict[str, int]:
     choose = random.Random(7)
     with running_bridge(8000) as bridge:
@@ -152,9 +167,11 @@ def soak() -> dict[str, int]:
         load.stop()
         if load.failures:
             raise load.failures[0]
+        port_kb = memory_of_a_port(bridge)
     return {
         "cycles": cycles,
         "carried": load.carried,
+        "port_kb": port_kb,
         "rss_before_kb": before[0],
         "rss_after_kb": after[0],
         "fds_before": before[1],

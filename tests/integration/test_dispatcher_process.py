@@ -98,8 +98,9 @@ async def dispatcher(directory: Path, redis_url: str, **settings: str) -> AsyncI
 class PooledWorker(Worker):
     """A scripted worker that registers in Redis, and claims and ends leases like a real one."""
 
-    def __init__(self, redis_url: str, *statuses: int, capacity: int = 10) -> None:
+    def __init__(self, redis_url: str, *statuses: int, capacity: int = 10, name: str = "w1") -> None:
         super().__init__(*statuses)
+        self.name = WorkerId(name)
         self.redis = connect(redis_url, timeout_s=PATIENCE_S)
         self.capacity = capacity
 
@@ -107,7 +108,7 @@ class PooledWorker(Worker):
         """Enters the worker table, alive as of now."""
         await Workers(self.redis).register(
             WorkerRecord(
-                worker_id=WorkerId("w1"),
+                worker_id=self.name,
                 pod="pod",
                 pid=1,
                 sip_host=self.address.host,
@@ -251,6 +252,22 @@ async def test_the_leases_of_a_worker_that_died_are_reaped(tmp_path: Path, redis
         assert await Workers(dead.redis).table() == []
     dead.close()
     await dead.redis.aclose()
+
+
+async def test_a_worker_that_died_a_moment_ago_is_followed_by_the_next(tmp_path: Path, redis_url: str) -> None:
+    async with worker(redis_url, 200) as script:
+        gone = PooledWorker(redis_url, name="w0")
+        await gone.open()
+        await gone.register()
+        gone.close()
+        await Leases(script.redis).acquire(CallId("other"), WorkerId("w1"), invite_at_ms=now_ms())
+        async with dispatcher(tmp_path, redis_url) as running:
+            caller = await running.caller()
+            caller.send(caller.request("INVITE"))
+            await hang_up(caller, await caller.expect("200 INVITE"))
+            failed = await running.event("call.worker_failed")
+            assert (failed["worker_id"], failed["reason"]) == ("w0", "unreachable")
+        await gone.redis.aclose()
 
 
 async def test_calls_are_placed_while_redis_is_dead(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def run(request: pytest.FixtureRequest) -> Run:
 class Echo:
     """A core that sends everything back, after a failure if it is told so, and notes what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
+        self.host = host
         self.events: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self.alarm_at: float | None = None
 
@@ -33,7 +34,7 @@ class Echo:
         if data == b"fail":
             raise RuntimeError("on purpose")
         if data.startswith(b"to "):
-            return [Send(b"hello", Address("udp", "127.0.0.1", int(data[3:])))]
+            return [Send(b"hello", Address("udp", self.host, int(data[3:])))]
         return [Send(data, source), Report("echoed", {})]
 
     def unreachable(self, address: Address, now: float) -> list[Action]:
@@ -52,14 +53,14 @@ class Echo:
 class Bench:
     """A driver with an echo core, and a peer."""
 
-    def __init__(self) -> None:
-        self.core = Echo()
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.core = Echo(host)
         self.handled: list[Place | Release | Report] = []
         self.driver = Driver(self.handled.append)
-        port = self.driver.listen("127.0.0.1", 0)
+        port = self.driver.listen(host, 0)
         self.driver.serve(self.core)
-        self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.peer.connect(("127.0.0.1", port))
+        self.peer = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.peer.connect((host, port))
         self.peer.settimeout(20)
 
     async def __aenter__(self) -> "Bench":
@@ -108,6 +109,34 @@ def test_a_destination_where_nobody_listens_is_reported_each_time(run: Run) -> N
             bench.peer.send(b"still there")
             assert await bench.event() == ("received", b"still there")
             assert bench.peer.recv(100) == b"still there"
+
+    run(main())
+
+
+def test_ipv6_works_alike(run: Run) -> None:
+    try:
+        dead = _free_port("::1")
+    except OSError as error:
+        pytest.skip(f"this host has no IPv6 loopback address: {error}")
+
+    async def main() -> None:
+        async with Bench("::1") as bench:
+            bench.peer.send(b"ping")
+            assert await bench.event() == ("received", b"ping")
+            assert bench.peer.recv(100) == b"ping"
+            bench.peer.send(b"to %d" % dead)
+            await bench.event()
+            assert await bench.event() == ("unreachable", dead)
+
+    run(main())
+
+
+def test_an_address_that_cannot_be_sent_to_is_reported_too(run: Run) -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            bench.peer.send(b"to 0")
+            assert (await bench.event())[0] == "received"
+            assert await bench.event() == ("unreachable", 0)
 
     run(main())
 
@@ -176,7 +205,7 @@ def test_a_taken_port_is_an_error(run: Run) -> None:
     run(main())
 
 
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
+def _free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

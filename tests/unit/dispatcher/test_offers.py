@@ -122,6 +122,20 @@ async def test_a_call_that_its_failed_worker_does_not_let_go_is_refused() -> Non
     assert await desk.make("call-1", first.lease.worker_id, replacing=first.lease, attempt=2) is None
 
 
+async def test_a_call_that_still_holds_the_lease_of_a_failed_worker_is_refused() -> None:
+    desk = await read(Desk("w1", "w2"))
+    first = await desk.make()
+    assert first
+    assert await desk.make("call-1", first.lease.worker_id, attempt=3) is None
+
+
+async def test_a_lease_on_a_worker_that_the_table_does_not_show_is_no_offer() -> None:
+    desk = await read(Desk("w1"))
+    desk.pool.add("w2")
+    await desk.pool.acquire(CallId("call-1"), WorkerId("w2"), invite_at_ms=1)
+    assert await desk.make("call-1") is None
+
+
 async def test_the_lease_that_another_replica_took_for_the_call_is_used() -> None:
     desk = await read(Desk("w1", "w2", capacity=2))
     other = await desk.pool.acquire(CallId("call-1"), WorkerId("w2"), invite_at_ms=1)

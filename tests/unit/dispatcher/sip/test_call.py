@@ -468,17 +468,20 @@ def test_a_stray_response_goes_nowhere() -> None:
     assert "sip.stray_response" in stage.events()
 
 
-@pytest.mark.parametrize("ending", ["answered", "refused", "cancelled", "silent", "unplaced"])
+@pytest.mark.parametrize("ending", ["answered", "refused", "cancelled", "ringing", "silent", "unplaced"])
 def test_nothing_is_left_of_a_call_when_its_timers_have_run_out(ending: str) -> None:
     stage = Stage()
-    if ending == "unplaced":
+    if ending in ("silent", "unplaced"):
         stage.send(invite())
+        if ending == "silent":
+            stage.place("w1")
+            stage.wait(2.5)
         stage.no_room()
     else:
         offered = ringing(stage)
         if ending == "cancelled":
             stage.send(request("CANCEL"))
-        elif ending != "silent":
+        elif ending != "ringing":
             stage.worker_sends("w1", response(offered, 200 if ending == "answered" else 486))
     stage.wait(400.0)
     assert stage.proxy.transactions == 0

@@ -111,6 +111,7 @@ def test_an_ack_that_belongs_nowhere_is_never_answered() -> None:
     stage.send(request("ACK", to_tag="x"))
     stage.send(request("ACK"))
     stage.send(request("ACK", to_tag="x", headers=("Max-Forwards: nonsense",)))
+    stage.send(request("ACK", "sip:w1@10.0.1.1:5070", to_tag="x", headers=("Max-Forwards: 0",)))
     assert stage.sent == []
 
 

@@ -68,6 +68,39 @@ def test_many_ports_in_one_tick_cause_one_wake_up(bridge: Bridge) -> None:
     assert sorted(take_ready()) == sorted(port.id for port in ports)
 
 
+@pytest.mark.usefixtures("eager_threads")
+def test_an_owner_that_reads_at_once_is_woken_once_a_tick(bridge: Bridge) -> None:
+    ports = {port.id: port for port in (bridge.port("pcm16", 24000) for _ in range(50))}
+    for port in ports.values():
+        port.connect(0)
+    bridge.tick(2)
+    take_ready()
+    wakes = 0
+    with ThreadPoolExecutor(1, initializer=register_thread) as clock:
+        ticking = clock.submit(bridge.tick, 500)
+        while not ticking.done() or readable():
+            if readable():
+                wakes += int.from_bytes(os.read(wake_fd(), 8), "little")
+            for port_id in take_ready():
+                ports[port_id].read()
+    assert 0 < wakes <= 500
+
+
+def test_the_last_port_of_a_tick_may_go(bridge: Bridge) -> None:
+    first, last = capturing_port(bridge), capturing_port(bridge)
+    bridge.tick()
+    assert sorted(take_ready()) == sorted((first.id, last.id))
+    last.close()
+    bridge.tick()  # carries out the removal
+    assert readable()
+    assert take_ready() == [first.id]
+    new = bridge.port()  # not connected, in the last port's place
+    bridge.tick()
+    assert new.slot > first.slot
+    assert readable()
+    assert take_ready() == [first.id]
+
+
 def test_a_port_nobody_reads_any_more_wakes_nobody(bridge: Bridge) -> None:
     port = capturing_port(bridge)
     bridge.tick()

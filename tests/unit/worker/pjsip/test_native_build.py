@@ -297,6 +297,31 @@ def test_a_second_environment_is_served_from_the_cache_and_stands_alone(
     assert "up to date" in build(second_environment).stdout
 
 
+CAPABILITIES = """
+import pjsua2 as pj
+endpoint = pj.Endpoint()
+endpoint.libCreate()
+config = pj.EpConfig()
+config.logConfig.level = config.logConfig.consoleLevel = 1
+config.uaConfig.maxCalls = 512
+config.medConfig.maxMediaPorts = 1040
+endpoint.libInit(config)
+for kind in (pj.PJSIP_TRANSPORT_UDP, pj.PJSIP_TRANSPORT_TCP, pj.PJSIP_TRANSPORT_TLS):
+    endpoint.transportCreate(kind, pj.TransportConfig())
+endpoint.libStart()
+print(*(codec.codecId for codec in endpoint.codecEnum2()))
+endpoint.libDestroy(pj.PJSUA_DESTROY_NO_NETWORK)
+"""
+
+
+def test_the_build_carries_hundreds_of_calls_over_udp_tcp_and_tls_in_telephone_and_wide_band(
+    artifact: Artifact,
+) -> None:
+    run = subprocess.run([sys.executable, "-c", CAPABILITIES], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert {"PCMU/8000/1", "PCMA/8000/1", "G722/16000/1", "opus/48000/2"} <= set(run.stdout.split())
+
+
 def test_what_is_installed_names_no_directory_of_the_build(artifact: Artifact) -> None:
     for path in artifact.site.rglob("*"):
         if path.is_file():
