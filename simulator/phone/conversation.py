@@ -4,6 +4,7 @@ It follows a CallPlan and fills in a CallReport; it does not judge whether the a
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median_low
@@ -198,7 +199,10 @@ class Conversation:
             if self._speaking:
                 self._speaking.look()
             leg.status.changed.set()
+            before = time.monotonic()
             await asyncio.sleep(PUMP_INTERVAL_S)
+            late_ms = (time.monotonic() - before - PUMP_INTERVAL_S) * 1000
+            self.report.stall_ms = max(self.report.stall_ms, late_ms)
 
     def _take(self, samples: Signal, first_captured_ns: int) -> None:
         self._started_at = first_captured_ns / 1e6

@@ -76,6 +76,9 @@ class CallReport:
     rtp: dict[str, int] = field(default_factory=dict)
     """What reached the caller: packets `received` and `lost`, frames for which the jitter buffer was `empty`, and the
     longest a frame waited in it (`max_delay_ms`)."""
+    stall_ms: float = 0.0
+    """The longest that the telephone itself stood still, because the machine was busy or paused: a recording with a
+    stall beyond what jitter buffers hold says nothing about the other side."""
     recording: str | None = None
     """WAV, 8 kHz, 16 bit; left is what the caller said, right what the caller heard, on one time axis."""
     recording_start: float | None = None

@@ -127,6 +127,10 @@ class Leg(pj.Call):  # type: ignore[misc]
         except Exception:
             log.exception("callback failed")
 
+    def onCallRedirected(self, prm: Any) -> int:
+        """pjsua2 Call::onCallRedirected: follows a 302 as softphones do; pjsip alone would give up."""
+        return int(pj.PJSIP_REDIRECT_ACCEPT_REPLACE)
+
     def onStreamDestroyed(self, prm: Any) -> None:
         """pjsua2 Call::onStreamDestroyed: the last moment at which statistics can be had."""
         try:
