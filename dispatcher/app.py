@@ -147,6 +147,7 @@ class Dispatcher:
         except Exception:
             log.exception("dispatcher.placement_failed", call_id=place.call_id)
             offer = None
+        self._apply_table()  # placing may have read it anew: the worker's answer must not come from a stranger
         step = partial(self._proxy.placed, place, offer) if offer else partial(self._proxy.no_room, place)
         self._driver.run(step)
 

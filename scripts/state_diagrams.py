@@ -1,4 +1,4 @@
-"""Writes the state diagrams in ARCHITECTURE.md from the transition tables; `--check` only says whether they are up to date.
+"""Writes the state diagrams in ARCHITECTURE.md from the transition tables; `--check` says if they are up to date.
 
 It knows no states: `shared/states.py` does.
 """

@@ -23,6 +23,7 @@ class CallEnd(StrEnum):
     AGENT_HANGUP = "agent_hangup"
     MAX_DURATION = "max_duration"
     CALLER_CANCELLED = "caller_cancelled"
+    CALLER_UNREACHABLE = "caller_unreachable"
     LEASE_INVALID = "lease_invalid"
     NO_CAPACITY = "no_capacity"
     NO_COMMON_CODEC = "no_common_codec"
@@ -49,6 +50,7 @@ _ENDINGS: dict[CallEnd, tuple[CallResult, int]] = {
     CallEnd.AGENT_HANGUP: (CallResult.COMPLETED, 603),
     CallEnd.MAX_DURATION: (CallResult.COMPLETED, 603),
     CallEnd.CALLER_CANCELLED: (CallResult.CANCELLED, 487),
+    CallEnd.CALLER_UNREACHABLE: (CallResult.FAILED, 408),
     CallEnd.LEASE_INVALID: (CallResult.REFUSED, 403),
     CallEnd.NO_CAPACITY: (CallResult.REFUSED, 503),
     CallEnd.NO_COMMON_CODEC: (CallResult.REFUSED, 488),

@@ -118,7 +118,9 @@ class Call:
     async def _until_disconnected(self) -> None:
         await self._leg.disconnected.wait()
         self._timeline.mark("hangup")
-        raise _Ended(CallEnd.CALLER_HANGUP if self._state is CallState.TALKING else CallEnd.CALLER_CANCELLED)
+        if self._state is not CallState.TALKING:
+            raise _Ended(CallEnd.CALLER_CANCELLED)
+        raise _Ended(CallEnd.CALLER_HANGUP if self._leg.acknowledged else CallEnd.CALLER_UNREACHABLE)
 
     async def _until_stopped(self) -> None:
         raise _Ended(await self._stop)

@@ -112,6 +112,7 @@ class Child:
         self._advance(WorkerEvent.STARTED)
         gc.collect()
         gc.freeze()  # what was loaded at start lives as long as the process: no collection needs to look at it
+        self._tell(ipc.Ready(self._worker_id))
         record = self._record
         log.info(
             "worker.ready",
@@ -120,7 +121,6 @@ class Child:
             sip_port=record.sip_port,
             capacity=record.capacity,
         )
-        self._tell(ipc.Ready(self._worker_id))
 
     def _on_leg(self, leg: Leg) -> None:
         try:

@@ -28,7 +28,7 @@ _EMPTY = b"\r\n\r\n"
 _SILENCE = "silence"
 _NUDGE = "nudge"
 
-Identity = tuple[bytes, bytes, int]
+InviteKey = tuple[bytes, bytes, int]
 """Call-ID, From tag and CSeq: the same in every copy of an INVITE (RFC 3261 section 8.2.2.2)."""
 
 
@@ -42,16 +42,16 @@ class Calls:
         self.redirect = redirect
         self._questions: dict[int, Call] = {}
         self._numbers = count(1)
-        self._identities: dict[Identity, Call] = {}
+        self._by_invite: dict[InviteKey, Call] = {}
 
     def has(self, request: Request) -> bool:
         """Whether another copy of this INVITE, which came another way, is a call already."""
-        return _identity(request) in self._identities
+        return _invite_key(request) in self._by_invite
 
     def begin(self, request: Request, reply_to: Address, now: float) -> None:
         """Starts a call."""
         call = Call(self, request, self.layer.open_server(request, reply_to, now), now)
-        self._identities[_identity(request)] = call
+        self._by_invite[_invite_key(request)] = call
         call.begin(now)
 
     def ask(self, call: "Call") -> int:
@@ -66,8 +66,8 @@ class Calls:
 
     def forget(self, call: "Call") -> None:
         """Lets the same INVITE start a call again."""
-        if self._identities.get(call.identity) is call:
-            del self._identities[call.identity]
+        if self._by_invite.get(call.invite_key) is call:
+            del self._by_invite[call.invite_key]
 
 
 class Call:
@@ -75,7 +75,7 @@ class Call:
 
     def __init__(self, calls: Calls, request: Request, server: ServerTransaction, now: float) -> None:
         self.call_id: CallId = call_id_for(_text(request.call_id), _text(request.from_tag))
-        self.identity = _identity(request)
+        self.invite_key = _invite_key(request)
         self.alarms: dict[str, int] = {}
         self._calls = calls
         self._layer = calls.layer
@@ -202,13 +202,13 @@ class Call:
     def _next(self, reason: str, now: float) -> None:
         """Tries another worker, if the caller still waits and there is a try left."""
         self._stop_waiting()
+        worker_id = self._offer.lease.worker_id if self._offer else ""
+        self._layer.report("call.worker_failed", call_id=self.call_id, worker_id=worker_id, reason=reason)
         if self._cancelled:
             self._refuse(487, "caller_cancelled", now)
         elif self._attempt >= TRIES:
             self._refuse(503, "no_worker_answered", now)
         else:
-            worker_id = self._offer.lease.worker_id if self._offer else ""
-            self._layer.report("call.worker_failed", call_id=self.call_id, worker_id=worker_id, reason=reason)
             self._place()
 
     def _accept(self, branch: Branch, response: Response, now: float) -> None:
@@ -239,7 +239,7 @@ class Call:
         self._branch = None
 
 
-def _identity(request: Request) -> Identity:
+def _invite_key(request: Request) -> InviteKey:
     return request.call_id, request.from_tag, request.cseq
 
 

@@ -29,13 +29,13 @@ GAP_SPEECH_RATIO = 0.1
 GAP_BRIDGE = 10
 """A dropout goes on over this many frames (25 ms) in which the reference itself is quiet, as between two sounds."""
 
-SLIP_WINDOW = RATE // 5
-"""Pieces of 200 ms that may each lie a little earlier or later: shorter than a word, longer than a pitch period."""
+SLIP_WINDOW = RATE * 80 // 1000
+"""Pieces of 80 ms that may each lie a little earlier or later: a slip spoils one of them, each spans pitch periods."""
 
 SLIP_MAX = RATE * 80 // 1000
 """How much: 80 ms, what a jitter buffer inserts or removes over an utterance when packets come late."""
 
-SLIP_PRICE = 0.5
+SLIP_PRICE = 1.25
 """What a change of lag has to gain, in pieces of average fit."""
 
 Signal = NDArray[np.int16]

@@ -6,15 +6,27 @@ from pathlib import Path
 import pytest
 
 from shared.ending import CallEnd, CallResult
-from simulator.phone.analysis import align, speech_segments
+from simulator.phone.analysis import RATE, align, speech_segments
 from tests.acceptance.pool import Pool, running_pool
-from tests.acceptance.telephone import PhoneCall, assert_heard_back, ring
+from tests.acceptance.telephone import PhoneCall, assert_heard_back, ring_undisturbed
 
-LONG = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty twenty one twenty two twenty three twenty four twenty five"
-)
-"""About ten seconds without a pause."""
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+"""About seven seconds without a pause."""
+
+CALLERS = {
+    "PCMU": ["--codec", "PCMU", "--say", "the quick brown fox jumps over the lazy dog"],
+    "PCMA": ["--codec", "PCMA", "--say", "seven green bottles are standing on the wall"],
+    "two turns": ["--turns", "2"],
+    "barge-in": ["--say", LONG, "--say", "please stop now because there is more to say", "--talk-over-after", "1.5"],
+    "hang-up": ["--say", LONG, "--hangup-after", "4"],
+}
+"""Who calls at the same time, to save the suite a minute; each test looks at one of them."""
+
+
+@pytest.fixture(scope="module")
+def calls(shared_pool: Pool) -> dict[str, PhoneCall]:
+    """Returns what came of the calls of all CALLERS."""
+    return {name: calls[0] for name, calls in ring_undisturbed(shared_pool, CALLERS).items()}
 
 
 def assert_completed(pool: Pool, call: PhoneCall) -> None:
@@ -30,8 +42,8 @@ def assert_completed(pool: Pool, call: PhoneCall) -> None:
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
-def test_a_sentence_comes_back_as_it_was_said(pool: Pool, codec: str) -> None:
-    (call,) = ring(pool, "--codec", codec, "--say", "the quick brown fox jumps over the lazy dog")
+def test_a_sentence_comes_back_as_it_was_said(pool: Pool, calls: dict[str, PhoneCall], codec: str) -> None:
+    call = calls[codec]
     assert_heard_back(pool, call)
     assert call.report["status"] == 200
     assert call.report["ended_by"] == "caller"
@@ -43,20 +55,21 @@ def test_a_sentence_comes_back_as_it_was_said(pool: Pool, codec: str) -> None:
 
 def test_a_sentence_comes_back_through_24_khz_pcm(tmp_path: Path) -> None:
     with running_pool(tmp_path, workers=1, VOICE_LIVE_AUDIO_FORMAT="pcm16") as pool:
-        (call,) = ring(pool, "--say", "the quick brown fox jumps over the lazy dog")
+        options = ["--say", "the quick brown fox jumps over the lazy dog"]
+        (call,) = ring_undisturbed(pool, {"pcm16": options})["pcm16"]
         assert_heard_back(pool, call, correlation=0.9)
         assert_completed(pool, call)
 
 
-def test_three_turns_of_one_call_are_all_answered(pool: Pool) -> None:
-    (call,) = ring(pool, "--turns", "3")
+def test_every_turn_of_a_call_is_answered(pool: Pool, calls: dict[str, PhoneCall]) -> None:
+    call = calls["two turns"]
     assert_heard_back(pool, call)
-    assert len(call.report["turns"]) == 3
-    pool.record(call.call_id)
+    assert len(call.report["turns"]) == 2
+    assert pool.record(call.call_id).counters["turns"] == 2
 
 
 def test_twenty_calls_at_once_hear_their_own_words_and_nobody_elses(pool: Pool) -> None:
-    calls = ring(pool, "--calls", "20", "--stagger-ms", "50")
+    calls = ring_undisturbed(pool, {"all": ["--calls", "20", "--stagger-ms", "50"]})["all"]
     assert len({call.call_id for call in calls}) == 20
     for call in calls:
         assert_heard_back(pool, call)
@@ -70,32 +83,22 @@ def test_twenty_calls_at_once_hear_their_own_words_and_nobody_elses(pool: Pool) 
     assert len({record.session_id for record in records}) == 20
 
 
-def test_a_caller_who_talks_over_the_answer_is_heard_and_answered(pool: Pool) -> None:
-    (call,) = ring(
-        pool,
-        "--say",
-        LONG,
-        "--say",
-        "please stop now because there is something else to say",
-        "--talk-over-after",
-        "1.5",
-    )
+def test_a_caller_who_talks_over_the_answer_is_heard_and_answered(pool: Pool, calls: dict[str, PhoneCall]) -> None:
+    call = calls["barge-in"]
     assert call.report["ok"], f"{call.report}\n{pool.tails()}"
     first, second = call.report["turns"]
     assert first["talked_over"]
-    heard = call.tracks()[1]
-    interruption = call.sample(second["speech_start"]), call.sample(second["speech_end"])
+    begin, end = call.sample(second["speech_start"]), call.sample(second["speech_end"])
     # The answer would have gone on for longer than the interruption; it stopped well within it.
-    left = len(call.said(0)) - (interruption[0] - call.sample(first["answer_first_packet"]))
-    assert left > interruption[1] - interruption[0], "the test itself: the first answer has to be longer"
-    assert speech_segments(heard[interruption[1] - 8000 : interruption[1]]) == [], "the old answer goes on"
+    left = len(call.said(0)) - (begin - call.sample(first["answer_first_packet"]))
+    assert left > end - begin, "the test itself: the first answer has to be longer"
+    assert speech_segments(call.tracks()[1][end - RATE : end]) == [], "the old answer goes on"
     assert second["correlation"] >= 0.95, second
-    record = pool.record(call.call_id)
-    assert "barge_in" in [name for name, _ in record.marks]
+    assert "barge_in" in [name for name, _ in pool.record(call.call_id).marks]
 
 
-def test_a_caller_who_hangs_up_in_the_middle_ends_the_call(pool: Pool) -> None:
-    (call,) = ring(pool, "--say", LONG, "--hangup-after", "2")
+def test_a_caller_who_hangs_up_in_the_middle_ends_the_call(pool: Pool, calls: dict[str, PhoneCall]) -> None:
+    call = calls["hang-up"]
     assert call.report["ok"], f"{call.report}\n{pool.tails()}"
     assert call.report["ended_by"] == "caller"
     record = pool.record(call.call_id)

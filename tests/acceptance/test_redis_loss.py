@@ -4,7 +4,7 @@ from pathlib import Path
 
 from shared.ending import CallEnd
 from tests.acceptance.pool import START_S, running_pool, until
-from tests.acceptance.telephone import assert_heard_back, ring, ringing, wait_for_leases
+from tests.acceptance.telephone import assert_talked, ring, ringing, wait_for_leases
 from tests.redis_server import RedisServer
 
 
@@ -21,7 +21,7 @@ def test_calls_survive_redis_and_new_ones_are_placed_without_it(tmp_path: Path) 
             pool.wait_until_placeable()
             until(lambda: running in pool.leases(), START_S, lambda: f"the lease is not entered again\n{pool.tails()}")
             assert len(pool.sessions(running=True)) == 1
-        assert_heard_back(pool, placed_without)
+        assert_talked(pool, placed_without)
         placed = pool.dispatcher.wait_for("call.placed", where=lambda event: event["provisional"])[0]
         assert placed["call_id"] == placed_without.call_id
         assert {record.call_id for record in pool.records()} == {running, placed_without.call_id}

@@ -8,7 +8,7 @@ from shared.control import keys
 from shared.ending import CallEnd, CallResult
 from shared.ids import CallId
 from tests.acceptance.pool import START_S, alive, running_pool, until
-from tests.acceptance.telephone import assert_heard_back, ring, ringing, wait_for_leases
+from tests.acceptance.telephone import assert_talked, ring, ringing, wait_for_leases
 
 FREED_WITHIN_S = keys.HEARTBEAT_TTL_S + keys.REAP_INTERVAL_S
 """The stated time. Waited for three times as long: the machine may be busy, and speed is not what is tested here."""
@@ -22,8 +22,8 @@ def test_a_killed_worker_is_replaced_and_its_lease_freed(tmp_path: Path) -> None
             until(lambda: len(pool.sessions(running=True)) == 1, 20.0, "the call did not get through")
             victim = pool.worker_of(call_id)
             os.kill(int(victim["pid"]), signal.SIGKILL)
-            (next_call,) = ring(pool)
-            assert_heard_back(pool, next_call)
+            (next_call,) = ring(pool, "--turns", "0")
+            assert next_call.report["ok"], f"{next_call.report}\n{pool.tails()}"
             until(lambda: call_id not in pool.leases(), 3 * FREED_WITHIN_S, lambda: f"still leased\n{pool.tails()}")
         record = pool.record(CallId(call_id))
         assert (record.result, record.reason) == (CallResult.LOST, CallEnd.WORKER_LOST)
@@ -32,5 +32,5 @@ def test_a_killed_worker_is_replaced_and_its_lease_freed(tmp_path: Path) -> None
         assert alive(int(replacement["pid"]))
         assert replacement["worker"] != victim["worker"]
         pool.wait_until_placeable()
-        for call in ring(pool, "--calls", "2", "--stagger-ms", "200"):
-            assert_heard_back(pool, call)
+        for call in ring(pool, "--calls", "4", "--stagger-ms", "100"):
+            assert_talked(pool, call)

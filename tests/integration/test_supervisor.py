@@ -39,6 +39,7 @@ def running(env: dict[str, str], directory: Path) -> Iterator[PoolProcess]:
         yield process
     finally:
         process.end()
+        process.close()
 
 
 @pytest.fixture

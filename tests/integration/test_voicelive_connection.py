@@ -50,6 +50,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
         yield Simulator(process)
     finally:
         process.end()
+        process.close()
 
 
 async def until(connection: Connection, kind: type[Any]) -> Any:

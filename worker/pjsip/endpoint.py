@@ -208,6 +208,8 @@ def _endpoint_config(settings: EndpointSettings, writer: _LogWriter) -> pj.EpCon
     media.jbMinPre = JITTER_BUFFER_MIN_MS
     media.jbMaxPre = JITTER_BUFFER_MAX_PREFETCH_MS
     media.jbMax = JITTER_BUFFER_MAX_MS
+    # The default algorithm cuts 10 ms out of speech after every hiccup of 30 ms; this one only shortens long delays.
+    media.jbDiscardAlgo = pj.PJMEDIA_JB_DISCARD_STATIC
     return config
 
 

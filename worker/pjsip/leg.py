@@ -17,7 +17,7 @@ from worker.pjsip.invite import Invite
 log = structlog.get_logger()
 
 HANGUP_TIMEOUT_S = 8.0
-"""How long a BYE or final response may take before the leg counts as gone: SIP's own limit for it is 32 s."""
+"""How long pjsip may take to report the end of a call we end. It does so before the BYE goes out, without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,11 @@ class Leg(pj.Call):  # type: ignore[misc]
         self._port: AudioPort | None = None
         self.disconnected = asyncio.Event()
         """Set once the call is over, whoever ended it."""
-        self.ending = False
-        """True once this side has asked for the end."""
+        self.acknowledged = True
+        """False when the call ended because the caller's side had stopped answering (408)."""
+        self._ending = False
+        self._gone = False
+        """The C++ call is destroyed: nothing of pj.Call may be called any more."""
 
     def attach(self, port: AudioPort) -> None:
         """Has the call's audio go through `port` from the first media on, also after each re-INVITE."""
@@ -65,9 +68,9 @@ class Leg(pj.Call):  # type: ignore[misc]
 
     def end(self, status: int) -> None:
         """Ends the call: `status` as final response before the answer, BYE after it. Ending twice is harmless."""
-        if self.ending or self.disconnected.is_set():
+        if self._ending or self._gone:
             return
-        self.ending = True
+        self._ending = True
         prm = pj.CallOpParam()
         prm.statusCode = status
         try:
@@ -81,6 +84,8 @@ class Leg(pj.Call):  # type: ignore[misc]
         prm.opt.audioCount = 1
         # Real-time text is on by default in pjsip: a thread per call, and up to 300 ms in which a hang-up blocks.
         prm.opt.videoCount = prm.opt.textCount = 0
+        if self._gone:  # a CANCEL was faster
+            return
         try:
             pj.Call.answer(self, prm)
         except pj.Error as error:
@@ -88,10 +93,18 @@ class Leg(pj.Call):  # type: ignore[misc]
             log.debug("sip.response_failed", sip_status=status, status=error.status)
 
     def onCallState(self, prm: pj.OnCallStateParam) -> None:
-        """pjsua2 Call::onCallState."""
+        """pjsua2 Call::onCallState. On DISCONNECTED the C++ call is destroyed here and now.
+
+        Its destructor hangs up whichever call has its number, and pjsip gives the number to the next INVITE as soon as
+        this callback returns: a destructor left to the collector would hang up somebody else. pjsua2 allows it: after
+        this callback it does not touch the object again.
+        """
         try:
             info = self.getInfo()
             if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+                self.acknowledged = info.lastStatusCode != pj.PJSIP_SC_REQUEST_TIMEOUT
+                self._gone = True
+                pj.Call.__swig_destroy__(self)
                 self._post(self._on_disconnected)
         except Exception:
             log.exception("sip.callback_failed", callback="onCallState")

@@ -17,6 +17,7 @@ from azure.ai.voicelive.aio import ConnectionError as VoiceLiveConnectionError
 from azure.ai.voicelive.aio import VoiceLiveConnection, connect
 from azure.core.credentials import AzureKeyCredential
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError
 
 from shared.errors import UpstreamError
 from worker.voicelive.events import MalformedEvent, Other, ServerEvent, decode
@@ -113,7 +114,7 @@ async def open_connection(resource: Resource) -> AsyncIterator[Connection]:
     )
     try:
         sdk = await opening.__aenter__()
-    except (VoiceLiveConnectionError, aiohttp.ClientError, OSError) as error:
+    except (AzureError, aiohttp.ClientError, OSError) as error:
         raise _refused(error) from error
     try:
         yield Connection(sdk)
@@ -122,6 +123,9 @@ async def open_connection(resource: Resource) -> AsyncIterator[Connection]:
 
 
 def _refused(error: Exception) -> UpstreamError:
+    if isinstance(error, ClientAuthenticationError):
+        # What Entra says in detail names tenants and accounts: it stays out of the logs.
+        return UpstreamError("cannot sign in with Microsoft Entra: log in (az login) or set AZURE_VOICELIVE_API_KEY")
     cause = error.__cause__ if isinstance(error, VoiceLiveConnectionError) else error
     if isinstance(cause, aiohttp.WSServerHandshakeError):
         retry_after = cause.headers.get("Retry-After", "") if cause.headers else ""

@@ -1,5 +1,6 @@
 """The command line: what it prints and how it exits."""
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -67,3 +68,15 @@ def test_views_of_an_empty_pool_say_so(command: str, text: str, redis_url: str) 
     result = CliRunner().invoke(main, [command], env={"REDIS_URL": redis_url})
     assert result.exit_code == 0
     assert text in result.output
+
+
+def test_a_second_run_in_the_same_directory_is_refused(bare_environment: Path) -> None:
+    (bare_environment / "run").mkdir()
+    with (bare_environment / "run" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = CliRunner().invoke(main, ["run", "--once", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "ok": False,
+        "problems": ["another `voicepool run` uses run/; end that one first"],
+    }

@@ -1,7 +1,7 @@
 """Flow tokens: both ends come back, for this call only, from this pool only."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.sip.actions import Address
@@ -25,11 +25,13 @@ def test_a_token_is_worth_nothing_for_another_call_or_in_another_pool() -> None:
     assert FlowTokens("other").read(token, b"call-1") is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_other_user_parts_are_no_tokens(user: bytes) -> None:
     assert FlowTokens("secret").read(user, b"call-1") is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 37), st.sampled_from(b"ABCabc019-_"))
 def test_a_changed_token_is_none(position: int, byte: int) -> None:
     token = bytearray(FlowTokens("secret").make(FLOW, b"call-1"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.sip.actions import Address
@@ -114,6 +114,7 @@ def test_only_the_topmost_via_is_taken_from_a_response() -> None:
     assert message.without_top_via() == b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP b;branch=2\r\n" + rest
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_no_bytes_make_the_parser_raise_anything_but_its_own_error(data: bytes) -> None:
     try:
@@ -126,6 +127,7 @@ damaging = st.sampled_from([b"\r", b"\n", b'"', b"<", b">", b",", b";", b"\0", b
 mutations = st.lists(st.tuples(st.integers(0, 700), st.integers(0, 3), damaging), max_size=6)
 
 
+@settings(deadline=None)
 @given(mutations)
 def test_no_damage_to_an_invite_makes_it_raise_anything_but_its_own_error(damage: list[tuple[int, int, bytes]]) -> None:
     data = invite(headers=('Route: "a, b" <sip:10.0.0.1;lr>, <sip:x>;y="z"', "Proxy-Require: x"))
@@ -147,6 +149,7 @@ value = st.text(st.characters(blacklist_characters="\r\n\0", blacklist_categorie
 folded = st.lists(value, min_size=1, max_size=3).map("\r\n ".join)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(token.map("X-".__add__), folded), max_size=8), st.binary(max_size=100))
 def test_unknown_headers_and_the_body_pass_byte_for_byte(headers: list[tuple[str, str]], body: bytes) -> None:
     lines = tuple(f"{name}:{text}" for name, text in headers)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.dispatcher.ladder import CALLER, STRANGER, Stage, header_of, invite, request
@@ -27,6 +27,7 @@ def test_an_invalid_message_gets_the_answer_in_its_name_or_none(path: Path) -> N
     assert len(stage.places) == 1
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_datagram_is_answered_to_anybody_but_its_sender(noise: bytes, grafted: bool) -> None:
     stage = Stage()

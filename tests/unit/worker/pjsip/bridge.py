@@ -5,6 +5,7 @@ Does not touch the network. Only one can be open in a process at a time, because
 
 import ctypes
 import functools
+import random
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ Encoding = Literal["pcm16", "g711_ulaw", "g711_alaw"]
 Samples = npt.NDArray[np.int16]
 
 MAX_SLOTS = 120
+DOWN_RING_MS = 16384
 
 
 # The clock. In C because it has to run beside Python, not in turn with it: the tests for races would race with nobody.
@@ -122,6 +124,11 @@ def endpoint_config(rate: int) -> pj.EpConfig:
     config.medConfig.threadCnt = 0
     config.medConfig.noVad = True
     return config
+
+
+def noise(byte_count: int, seed: int = 1) -> bytes:
+    """Random bytes that are valid in every encoding; without G.711's second zero, which comes back as the first."""
+    return random.Random(seed).randbytes(byte_count).replace(b"\x7f", b"\x7e")
 
 
 def samples(audio: bytes) -> Samples:
