@@ -17,7 +17,7 @@ from admin.processes import POLL_S, Process, Processes, ProcessFailed
 from admin.terminal import Steps
 from shared.control.connection import ask, connect
 from shared.errors import ControlUnavailable
-from shared.settings import DispatcherSettings, WorkerSettings, load
+from shared.settings import PRIVATE_NETWORKS, DispatcherSettings, WorkerSettings, load, own_address
 
 SIP_PORT_TRIES = 40
 """Where 5060, the default of SIP (RFC 3261 section 19.1.2), is taken, the next free one of so many ports is used."""
@@ -59,6 +59,8 @@ class Pool:
     simulated: bool
     greeting: bool
     """Whether callers are greeted."""
+    allowed_peers: str
+    """Networks that calls are accepted from."""
 
 
 def provide(found: Mapping[str, str]) -> Provision:
@@ -67,6 +69,8 @@ def provide(found: Mapping[str, str]) -> Provision:
     redis_port = None if "REDIS_URL" in given else free_tcp_port()
     simulated = "AZURE_VOICELIVE_ENDPOINT" not in given
     environment = {"LEASE_SECRET": secrets.token_urlsafe(24), "WORKER_DRAIN_S": str(DRAIN_S)}
+    # The softphone on this machine calls from its own address, which need not be a private one.
+    environment["SIP_ALLOWED_PEERS"] = f"{PRIVATE_NETWORKS},{own_address()}"
     environment = {name: value for name, value in environment.items() if name not in given}
     if redis_port:
         environment["REDIS_URL"] = f"redis://127.0.0.1:{redis_port}/0"
@@ -107,6 +111,7 @@ async def start(processes: Processes, provision: Provision, run_dir: Path, steps
         redis_url=settings.redis_url,
         simulated=provision.simulated,
         greeting=settings.voice_live_proactive_greeting_enabled,
+        allowed_peers=", ".join(map(str, load(DispatcherSettings, **environment).sip_allowed_peers)),
     )
 
 
@@ -149,7 +154,7 @@ async def _start_simulator(processes: Processes, environment: Mapping[str, str],
         process = await processes.start(
             "simulator", [sys.executable, "-m", "simulator", "--port", "0"], env=environment
         )
-        [event] = await process.wait_for("listening", timeout_s=SIMULATOR_READY_S)
+        [event] = await process.wait_for("simulator.listening", timeout_s=SIMULATOR_READY_S)
         step.result = f"Voice Live simulator on {event['host']}:{event['port']}"
         return f"http://{event['host']}:{event['port']}"
 

@@ -141,7 +141,8 @@ async def _serve(pool: Pool, death: asyncio.Task[Process], options: Options, con
     console.print(
         f"\n[bold]Serving.[/bold] Call it from any softphone on this network: [bold green]{softphone}[/bold green]"
     )
-    console.print("(codec PCMU or PCMA; no registration, no password)\n")
+    console.print("(codec PCMU or PCMA; no registration, no password)")
+    console.print(f"Calls are accepted from {pool.allowed_peers}; SIP_ALLOWED_PEERS changes that.\n", soft_wrap=True)
     console.print(f"  logs      {options.run_dir}/*.log")
     console.print(f"  workers   REDIS_URL={settings.mask(pool.redis_url)} .venv/bin/voicepool ps", soft_wrap=True)
     console.print("  end       Ctrl-C")

@@ -35,7 +35,9 @@ class PoolSettings(BaseSettings):
 
     redis_url: str = setting("REDIS_URL", "redis://127.0.0.1:6379/0", "Redis that holds the control plane.")
     lease_secret: SecretStr = setting(
-        "LEASE_SECRET", ..., "Signs lease tokens; the same for all dispatchers and workers, 16 characters or more."
+        "LEASE_SECRET",
+        ...,
+        "Signs lease tokens; the same everywhere, 16 characters or more (for example: openssl rand -hex 16).",
     )
     log_level: str = setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")
     sip_local_address: str = setting("SIP_LOCAL_ADDRESS", "0.0.0.0", "Address that SIP sockets are bound to.")
@@ -53,6 +55,8 @@ class PoolSettings(BaseSettings):
     @field_validator("lease_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value():
+            raise ValueError("is missing")
         if len(value.get_secret_value()) < 16:
             raise ValueError("must have 16 characters or more")
         return value

@@ -79,7 +79,8 @@ class Conversation:
         elif plan.hangup_after_s is not None:
             await self._answered()
             try:
-                await asyncio.wait_for(self._talk(), plan.hangup_after_s)
+                async with asyncio.timeout(plan.hangup_after_s):
+                    await self._talk()
             except TimeoutError:
                 return
         else:
@@ -180,7 +181,7 @@ class Conversation:
 
     def _why_it_ended(self) -> str:
         status = self._leg_status()
-        return "the other side hung up" if status.answered else f"refused: {status.status} {status.reason}"
+        return "the other side hung up" if status.answered else f"refused: {status.status} {status.reason}".rstrip()
 
     async def _hang_up(self, leg: Leg) -> None:
         if leg.status.ended.is_set() or leg.status.remote_bye:

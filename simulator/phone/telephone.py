@@ -62,8 +62,8 @@ class LegStatus:
 
     def end(self, status: int) -> None:
         """Takes the end of the call, with pjsip's last word on it."""
-        if not self.answered:
-            self.status = status
+        if not self.answered and status != self.status:
+            self.status, self.reason = status, ""
         self.ended.set()
         self.changed.set()
 

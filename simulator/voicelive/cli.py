@@ -73,9 +73,8 @@ async def _serve(settings: ServerSettings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Server(settings) as server:
-        click.echo(
-            json.dumps({"event": "listening", "host": settings.host, "port": server.port, "endpoint": server.url})
-        )
+        listening = {"host": settings.host, "port": server.port, "endpoint": server.url}
+        click.echo(json.dumps({"event": "simulator.listening", **listening}))
         await stop.wait()
 
 

@@ -130,7 +130,8 @@ class Server:
         _log.info("handshake fault", status=fault.status, stall=fault.stall)
         while fault.stall and not self._stopping.is_set() and request.transport is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _STALL_CHECK_S)
+                async with asyncio.timeout(_STALL_CHECK_S):
+                    await self._stopping.wait()
         response = _http_error(fault.status or 503, str(fault.status), "Simulated failure.")
         if fault.retry_after is not None:
             response.headers["Retry-After"] = str(fault.retry_after)

@@ -65,7 +65,8 @@ class Speech:
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
-            wav, _ = await asyncio.wait_for(process.communicate(text.encode()), _TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                wav, _ = await process.communicate(text.encode())
         except TimeoutError:
             raise SpeechFailed(f"{self._command} did not finish within {_TIMEOUT_S:.0f} s") from None
         finally:

@@ -51,7 +51,7 @@ class Pool:
         self.simulator = self._spawn(
             "simulator", ["simulator", "--mode", "parrot", "--port", "0", "--first-audio", "0.2"], {}
         )
-        address = self.simulator.wait_for("listening", timeout_s=START_S)[0]
+        address = self.simulator.wait_for("simulator.listening", timeout_s=START_S)[0]
         self._simulator_url = f"http://{address['host']}:{address['port']}"
         common = {
             "REDIS_URL": self.redis_server.url,

@@ -49,7 +49,7 @@ def connecting(endpoint: str, key: str = "k", **options: Any) -> Any:
 
 async def test_the_first_line_says_where_it_listens_and_sigterm_ends_it() -> None:
     async with running("--api-key", "secret") as (first, process):
-        assert first["event"] == "listening"
+        assert first["event"] == "simulator.listening"
         assert first["endpoint"] == f"ws://{first['host']}:{first['port']}"
         async with connecting(first["endpoint"], "secret") as connection:
             assert (await connection.recv()).type == "session.created"

@@ -26,7 +26,7 @@ class Simulator:
     """A simulator process and its control API."""
 
     def __init__(self, process: PoolProcess) -> None:
-        first = process.wait_for("listening")[0]
+        first = process.wait_for("simulator.listening")[0]
         self.url = f"http://{first['host']}:{first['port']}"
 
     def order(self, **faults: Any) -> None:

@@ -32,9 +32,7 @@ class Churn:
         while True:
             await random.choice([self.place, self.place, self.place, self.place, self.renew, self.end, self.reap])()
             if not await self.workers.heartbeat(self.worker_id, WorkerState.READY):
-                await self.workers.register(
-                    worker_record(self.worker_id, self.capacity), list(self.running.values())
-                )
+                await self.workers.register(worker_record(self.worker_id, self.capacity), list(self.running.values()))
 
     async def place(self) -> None:
         """Offers a call to some worker, and claims it in its stead if that is this process."""

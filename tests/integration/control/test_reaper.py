@@ -122,9 +122,7 @@ async def test_call_that_goes_to_another_worker_between_listing_and_freeing_stay
     await workers.register(worker_record("two"), [])
 
     async def next_worker() -> Lease:
-        return await leases.acquire(
-            first.call_id, WorkerId("two"), invite_at_ms=INVITE_AT_MS, replacing=first.lease_id
-        )
+        return await leases.acquire(first.call_id, WorkerId("two"), invite_at_ms=INVITE_AT_MS, replacing=first.lease_id)
 
     assert await Interrupted(redis, next_worker).free_worker(ONE, now_ms=0) == []
     seen = await snapshot(redis)

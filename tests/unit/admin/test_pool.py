@@ -25,6 +25,7 @@ def test_what_is_set_is_left_alone() -> None:
         "LEASE_SECRET": "a-secret-of-thirty-two-characters",
         "AZURE_VOICELIVE_ENDPOINT": "https://resource.example",
         "WORKER_DRAIN_S": "60",
+        "SIP_ALLOWED_PEERS": "192.0.2.0/24",
         "SIP_PORT": "5062",
     }
     provision = provide(found)
