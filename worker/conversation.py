@@ -30,7 +30,7 @@ class Conversation:
         self._session = sessions.Session(options)
         self._port = port
         self._timeline = timeline
-        self._downlink = Downlink(port, wire.bytes_per_ms)
+        self._downlink = Downlink(port, wire)
         self._uplink: Uplink | None = None
         self._playout_mark = ""
         self._playout_before_ns = 0

@@ -11,6 +11,7 @@ alone, and what the caller heard is the port's `played` counter. It does not kno
 
 from collections import deque
 
+from worker.media.formats import WireFormat
 from worker.media.port import AudioPort
 
 OVERFLOW_MAX_MS = 180_000
@@ -22,16 +23,18 @@ _END_OF_ANSWER = b""
 class Downlink:
     """Feeds the port in order and keeps what does not fit yet."""
 
-    def __init__(self, port: AudioPort, bytes_per_ms: int) -> None:
+    def __init__(self, port: AudioPort, wire: WireFormat) -> None:
         self._port = port
+        self._sample_bytes = wire.sample_bytes
         self._overflow: deque[bytes] = deque()
         self._overflow_bytes = 0
-        self._overflow_max_bytes = OVERFLOW_MAX_MS * bytes_per_ms
+        self._overflow_max_bytes = OVERFLOW_MAX_MS * wire.bytes_per_ms
         self.dropped_bytes = 0
         """Audio that arrived when even the overflow was full."""
 
     def play(self, audio: bytes) -> None:
-        """Queues `audio` behind what is already there."""
+        """Queues `audio` behind what is already there; half a sample at its end is dropped."""
+        audio = audio[: len(audio) // self._sample_bytes * self._sample_bytes]
         taken = 0 if self._overflow else self._port.write(audio)
         rest = audio[taken:]
         if not rest:

@@ -24,9 +24,14 @@ class WireFormat:
     """Samples per second."""
 
     @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample."""
+        return 2 if self.encoding == "pcm16" else 1
+
+    @property
     def bytes_per_ms(self) -> int:
         """Bytes that one millisecond of mono audio takes."""
-        return self.rate * (2 if self.encoding == "pcm16" else 1) // 1000
+        return self.rate * self.sample_bytes // 1000
 
 
 G711_ULAW = WireFormat("g711_ulaw", 8000)

@@ -5,9 +5,9 @@ from pjaudioport import AudioPort
 
 from tests.unit.worker.pjsip.bridge import Bridge
 from worker.media.downlink import OVERFLOW_MAX_MS, Downlink
+from worker.media.formats import G711_ULAW, WireFormat
 
-BYTES_PER_MS = 8
-"""G.711."""
+BYTES_PER_MS = G711_ULAW.bytes_per_ms
 
 SECOND = 1000 * BYTES_PER_MS
 
@@ -28,7 +28,7 @@ def heard(bridge: Bridge, listener: AudioPort, ticks: int, downlink: Downlink) -
 def test_an_answer_longer_than_the_ports_ring_is_heard_whole_and_in_order(bridge: Bridge) -> None:
     port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
     bridge.pair(port, listener)
-    downlink = Downlink(port, BYTES_PER_MS)
+    downlink = Downlink(port, G711_ULAW)
     answer = noise(25_000)
     for at in range(0, len(answer), SECOND // 2):
         downlink.play(answer[at : at + SECOND // 2])
@@ -43,7 +43,7 @@ def test_an_answer_longer_than_the_ports_ring_is_heard_whole_and_in_order(bridge
 def test_a_flush_drops_the_overflow_as_well_as_the_ring(bridge: Bridge) -> None:
     port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
     bridge.pair(port, listener)
-    downlink = Downlink(port, BYTES_PER_MS)
+    downlink = Downlink(port, G711_ULAW)
     downlink.play(noise(20_000))
     assert downlink.flush() > 0
     downlink.top_up()
@@ -53,7 +53,7 @@ def test_a_flush_drops_the_overflow_as_well_as_the_ring(bridge: Bridge) -> None:
 def test_what_comes_after_a_flush_is_heard(bridge: Bridge) -> None:
     port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
     bridge.pair(port, listener)
-    downlink = Downlink(port, BYTES_PER_MS)
+    downlink = Downlink(port, G711_ULAW)
     downlink.play(noise(20_000))
     heard(bridge, listener, 3, downlink)
     downlink.flush()
@@ -64,12 +64,12 @@ def test_what_comes_after_a_flush_is_heard(bridge: Bridge) -> None:
 
 
 def test_a_flush_of_an_empty_playout_drops_nothing(bridge: Bridge) -> None:
-    assert Downlink(bridge.port("g711_ulaw"), BYTES_PER_MS).flush() == 0
+    assert Downlink(bridge.port("g711_ulaw"), G711_ULAW).flush() == 0
 
 
 def test_audio_beyond_the_overflows_bound_is_dropped_and_counted(bridge: Bridge) -> None:
     port = bridge.port("g711_ulaw")
-    downlink = Downlink(port, BYTES_PER_MS)
+    downlink = Downlink(port, G711_ULAW)
     offered = 0
     while not downlink.dropped_bytes:
         downlink.play(bytes(10 * SECOND))
@@ -82,8 +82,17 @@ def test_audio_beyond_the_overflows_bound_is_dropped_and_counted(bridge: Bridge)
 def test_the_end_of_an_answer_keeps_its_place_behind_the_overflow(bridge: Bridge) -> None:
     port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
     bridge.pair(port, listener)
-    downlink = Downlink(port, BYTES_PER_MS)
+    downlink = Downlink(port, G711_ULAW)
     downlink.play(noise(17_000))
     downlink.finish()
     heard(bridge, listener, 17 * 50 + 10, downlink)
     assert (port.counters().queued, port.counters().underruns) == (0, 0)
+
+
+def test_half_a_sample_does_not_hold_up_what_follows(bridge: Bridge) -> None:
+    port = bridge.port("pcm16", 8000)
+    downlink = Downlink(port, WireFormat("pcm16", 8000))
+    downlink.play(bytes(321))
+    downlink.play(bytes(320))
+    downlink.top_up()
+    assert port.counters().written == 320
