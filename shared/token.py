@@ -5,7 +5,6 @@ It does not ask Redis: a token proves that a dispatcher with the pool's secret m
 
 import base64
 import binascii
-import hashlib
 import hmac
 
 from shared.errors import TokenInvalid
@@ -54,4 +53,4 @@ def verify(token: str, secret: str, *, worker_id: WorkerId, call_id: CallId, now
 
 
 def _mac(payload: bytes, secret: str) -> bytes:
-    return hmac.digest(secret.encode(), payload, hashlib.sha256)[:_MAC_BYTES]
+    return hmac.digest(secret.encode(), payload, "sha256")[:_MAC_BYTES]
