@@ -226,6 +226,9 @@ def _account_config(settings: EndpointSettings, transport_id: int) -> pj.Account
     transport.port = settings.media_ports.start
     # pjsip takes its upper bound as inclusive for RTP, with RTCP one above: two less keeps neighbours apart.
     transport.portRange = len(settings.media_ports) - 2
+    # Ports are given out in turn from a random one on: a worker that replaces a dead one would else begin with those
+    # that the dead one's callers still send to, and pjmedia would take such a stranger for the new caller.
+    transport.randomizePort = True
     transport.boundAddress = settings.bind_address
     transport.publicAddress = settings.media_address
     return config
