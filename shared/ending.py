@@ -20,16 +20,12 @@ class CallEnd(StrEnum):
     """Why a call ended; `result` and `sip_status` follow from it."""
 
     CALLER_HANGUP = "caller_hangup"
-    AGENT_HANGUP = "agent_hangup"
-    MAX_DURATION = "max_duration"
     CALLER_CANCELLED = "caller_cancelled"
     CALLER_UNREACHABLE = "caller_unreachable"
     LEASE_INVALID = "lease_invalid"
     NO_CAPACITY = "no_capacity"
-    NO_COMMON_CODEC = "no_common_codec"
     SESSION_UNAVAILABLE = "session_unavailable"
     SESSION_LOST = "session_lost"
-    MEDIA_FAILED = "media_failed"
     INTERNAL_ERROR = "internal_error"
     WORKER_STOPPED = "worker_stopped"
     WORKER_LOST = "worker_lost"
@@ -47,16 +43,12 @@ class CallEnd(StrEnum):
 
 _ENDINGS: dict[CallEnd, tuple[CallResult, int]] = {
     CallEnd.CALLER_HANGUP: (CallResult.COMPLETED, 200),
-    CallEnd.AGENT_HANGUP: (CallResult.COMPLETED, 603),
-    CallEnd.MAX_DURATION: (CallResult.COMPLETED, 603),
     CallEnd.CALLER_CANCELLED: (CallResult.CANCELLED, 487),
     CallEnd.CALLER_UNREACHABLE: (CallResult.FAILED, 408),
     CallEnd.LEASE_INVALID: (CallResult.REFUSED, 403),
     CallEnd.NO_CAPACITY: (CallResult.REFUSED, 503),
-    CallEnd.NO_COMMON_CODEC: (CallResult.REFUSED, 488),
     CallEnd.SESSION_UNAVAILABLE: (CallResult.FAILED, 503),
     CallEnd.SESSION_LOST: (CallResult.FAILED, 503),
-    CallEnd.MEDIA_FAILED: (CallResult.FAILED, 500),
     CallEnd.INTERNAL_ERROR: (CallResult.FAILED, 500),
     CallEnd.WORKER_STOPPED: (CallResult.FAILED, 503),
     CallEnd.WORKER_LOST: (CallResult.LOST, 503),

@@ -31,27 +31,19 @@ class ControlUnavailable(VoicePoolError):
 
 
 class NoCapacity(VoicePoolError):
-    """No worker has room; an INVITE gets `sip_status`."""
-
-    sip_status = 503
+    """No worker has room; the INVITE gets 503."""
 
 
 class LeaseLost(VoicePoolError):
     """The lease is unknown, has expired, or belongs to another worker."""
 
-    sip_status = 403
-
 
 class TokenInvalid(VoicePoolError):
     """The lease token is missing, forged, stale or names another worker or call."""
 
-    sip_status = 403
-
 
 class UpstreamError(VoicePoolError):
     """Voice Live refused the connection, failed, or went away; `status` is its HTTP or close code if known."""
-
-    sip_status = 503
 
     def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)

@@ -3,6 +3,8 @@
 It measures nothing by itself; whoever sees something happen says so.
 """
 
+from collections import Counter
+
 from shared.clock import now_ms
 
 MARKS_MAX = 500
@@ -14,20 +16,18 @@ class Timeline:
 
     def __init__(self) -> None:
         self.marks: list[tuple[str, int]] = []
-        self.dropped = 0
-        """Marks that came after the list was full."""
+        self._counts: Counter[str] = Counter()
 
     def mark(self, name: str, at_ms: int | None = None) -> None:
         """Notes that `name` happened, now or at `at_ms`."""
-        if len(self.marks) >= MARKS_MAX:
-            self.dropped += 1
-            return
-        self.marks.append((name, now_ms() if at_ms is None else at_ms))
+        self._counts[name] += 1
+        if len(self.marks) < MARKS_MAX:
+            self.marks.append((name, now_ms() if at_ms is None else at_ms))
 
     def at(self, name: str) -> int | None:
         """Returns when `name` first happened."""
         return next((at_ms for mark, at_ms in self.marks if mark == name), None)
 
     def count(self, name: str) -> int:
-        """Returns how often `name` happened."""
-        return sum(mark == name for mark, _ in self.marks)
+        """Returns how often `name` happened, also once the list is full."""
+        return self._counts[name]
