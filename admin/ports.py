@@ -4,7 +4,9 @@ It reserves nothing: whoever takes the port has to bear that another process was
 """
 
 import errno
+import os
 import socket
+from itertools import chain
 
 
 class PortTaken(Exception):
@@ -24,6 +26,15 @@ def free_udp_port(host: str, first: int, tries: int = 1) -> int:
         if _udp_port_is_free(host, port):
             return port
     raise PortTaken(f"UDP port {first} of {host} is taken" if tries == 1 else f"UDP ports from {first} are all taken")
+
+
+def free_udp_range(host: str, count: int) -> int:
+    """Returns the first of `count` free UDP ports in a row, below those the system hands out; raises PortTaken."""
+    first_try = 16384 + os.getpid() * 2 % 12000  # two that look at once look in different places
+    for first in chain(range(first_try, 32000 - count, count), range(10000, first_try, count)):
+        if all(_udp_port_is_free(host, port) for port in range(first, first + count)):
+            return first
+    raise PortTaken(f"{count} free UDP ports in a row are not to be had on {host}")
 
 
 def _udp_port_is_free(host: str, port: int) -> bool:

@@ -37,20 +37,23 @@ async def call_records(redis_url: str, count: int) -> list[CallRecord]:
 def worker_json(rows: Sequence[WorkerRow]) -> list[dict[str, Any]]:
     """Returns the worker table as plain values."""
     return [
-        {**asdict(row.record), "leased": row.leased, "heartbeat_age_ms": row.heartbeat_age_ms, "alive": row.alive}
+        {**asdict(row.record), **asdict(row.health)}
+        | {"leased": row.leased, "heartbeat_age_ms": row.heartbeat_age_ms, "alive": row.alive}
         for row in rows
     ]
 
 
 def worker_view(rows: Sequence[WorkerRow]) -> Table:
     """Returns the worker table for a terminal."""
-    table = make_table("worker", "state", ">calls", ">slots", "SIP", ">heartbeat", ">pid")
+    table = make_table("worker", "state", ">calls", ">slots", ">CPU", ">loop lag", "SIP", ">heartbeat", ">pid")
     for row in rows:
         record = row.record
         state = str(record.state) if row.alive else "[red]silent[/red]"
         where = f"{record.sip_host}:{record.sip_port}"
         age = f"{row.heartbeat_age_ms / 1000:.1f} s ago"
-        table.add_row(record.worker_id, state, str(row.leased), str(record.capacity), where, age, str(record.pid))
+        cpu, lag = f"{row.health.cpu_percent:.0f} %", f"{row.health.loop_lag_ms:.1f} ms"
+        load = (str(row.leased), str(record.capacity), cpu, lag)
+        table.add_row(record.worker_id, state, *load, where, age, str(record.pid))
     return table
 
 

@@ -25,3 +25,11 @@ class AudioFormat(StrEnum):
 
     G711 = "g711"
     PCM16 = "pcm16"
+
+
+class MediaSrtp(StrEnum):
+    """Whether audio is encrypted on the telephone's side (SRTP with keys in SDP, RFC 4568)."""
+
+    OFF = "off"
+    OPTIONAL = "optional"
+    MANDATORY = "mandatory"

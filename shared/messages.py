@@ -63,6 +63,16 @@ class WorkerRecord(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHealth(Message):
+    """How a worker is doing: comes with every heartbeat, and is about the time since the one before."""
+
+    loop_lag_ms: float = 0.0
+    """How late its event loop was at worst."""
+    cpu_percent: float = 0.0
+    """CPU time of its process, in percent of one core."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease(Message):
     """The right of one call to use one slot of one worker."""
 

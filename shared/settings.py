@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.choices import AudioFormat, DispatchMode, PlacementPolicy
+from shared.choices import AudioFormat, DispatchMode, MediaSrtp, PlacementPolicy
 from shared.errors import ConfigError
 
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
@@ -133,6 +133,11 @@ class WorkerSettings(PoolSettings):
     media_port: int = setting("MEDIA_PORT", 16384, "First RTP port of this pod.", ge=1024, le=65000)
     media_port_count: int = setting(
         "MEDIA_PORT_COUNT", 0, f"RTP ports of this pod, shared among its workers; 0 is {PORTS_PER_CALL} per slot.", ge=0
+    )
+    media_srtp: MediaSrtp = setting(
+        "MEDIA_SRTP",
+        MediaSrtp.OPTIONAL,
+        "SRTP with keys in SDP: off; optional, as the caller offers; mandatory, plain RTP is refused with 488.",
     )
     voicelive_endpoint: str = setting("AZURE_VOICELIVE_ENDPOINT", ..., "URL of the Voice Live resource.")
     voicelive_api_key: SecretStr | None = setting(

@@ -32,6 +32,7 @@ from shared.states import WORKER_TRANSITIONS, WorkerEvent, WorkerState, advance
 from worker import ipc
 from worker.admission import Admission
 from worker.call import Agent, Call
+from worker.health import Health
 from worker.pjsip.endpoint import EndpointSettings, SipEndpoint
 from worker.pjsip.leg import Leg
 from worker.voicelive.connection import Resource, credential_for
@@ -70,6 +71,7 @@ class Child:
         self._calls: dict[CallId, Call] = {}
         self._drain = asyncio.Event()
         self._redis_trouble = ""
+        self._health = Health()
 
     async def run(self) -> None:
         """Starts, serves until drained, and leaves nothing behind; raises ConfigError when it cannot start."""
@@ -90,6 +92,7 @@ class Child:
 
     async def _serve(self) -> None:
         self._watch_for_drain()
+        self._health.start()
         async with asyncio.TaskGroup() as side:
             await self._register()
             side_tasks = [
@@ -104,6 +107,7 @@ class Child:
                 side_tasks.append(side.create_task(self._limit_drain(), name="drain-limit"))
             for task in side_tasks:
                 task.cancel()
+        self._health.stop()
         self._advance(WorkerEvent.STOP)
         with suppress(ControlUnavailable):  # the reaper removes what we cannot
             await self._workers.unregister(self._worker_id)
@@ -152,7 +156,7 @@ class Child:
             try:
                 await self._endpoint.probe()
                 self._tell(ipc.Beat(len(self._calls)))
-                if not await self._workers.heartbeat(self._worker_id, self._state):
+                if not await self._workers.heartbeat(self._worker_id, self._state, self._health.take()):
                     log.warning("worker.forgotten_by_redis")
                     await self._register()
                 self._note_redis("")
@@ -242,5 +246,6 @@ def _endpoint_settings(settings: WorkerSettings, index: int) -> EndpointSettings
         sip_port=settings.worker_sip_port + index if settings.worker_sip_port else 0,
         media_address=settings.offered_media_address,
         media_ports=settings.media_port_range(index),
+        srtp=settings.media_srtp,
         capacity=settings.worker_capacity,
     )

@@ -67,6 +67,14 @@ def states() -> str:
     return f"{_POOL}:states"
 
 
+def healths() -> str:
+    """Hash worker id -> packed WorkerHealth as of the last heartbeat.
+
+    Written by heartbeat, read by table; the entry dies with unregister or reap.
+    """
+    return f"{_POOL}:healths"
+
+
 def loads() -> str:
     """Hash worker id -> number of taken slots: the size of `slots`, so that the table is four fixed keys.
 

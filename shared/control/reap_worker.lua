@@ -1,7 +1,8 @@
 -- Frees all leases of a silent worker and takes it out of the table, if it still is silent.
 -- KEYS[1] registrations   KEYS[2] loads   KEYS[3] lapses   KEYS[4] slots of the worker
 -- KEYS[5] workers         KEYS[6] states   KEYS[7] records   KEYS[8] watched
--- KEYS[9..] for each lease: call, released
+-- KEYS[9] healths
+-- KEYS[10..] for each lease: call, released
 -- ARGV[1] worker id   ARGV[2] heartbeat lifetime in ms
 -- ARGV[3] records kept   ARGV[4] lifetime of a released mark in ms
 -- ARGV[5..] for each lease: lease id, call id, packed CallRecord for a claimed lease
@@ -14,7 +15,7 @@ if not heartbeat or not since or now - heartbeat <= ttl_ms or now - since <= ttl
   return {}
 end
 local freed = {}
-local first_key = 9
+local first_key = 10
 for i = 5, #ARGV, 3 do
   local keys = slot_keys(first_key)
   local held = redis.call('HMGET', keys.call, 'lease_id', 'state')
@@ -31,5 +32,6 @@ if redis.call('SCARD', KEYS[4]) == 0 then
   redis.call('HDEL', KEYS[1], ARGV[1])
   redis.call('ZREM', KEYS[5], ARGV[1])
   redis.call('HDEL', KEYS[6], ARGV[1])
+  redis.call('HDEL', KEYS[9], ARGV[1])
 end
 return freed

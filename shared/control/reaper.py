@@ -65,7 +65,10 @@ class Reaper:
     async def free_worker(self, worker_id: WorkerId, now_ms: int) -> list[Lease]:
         """Frees all leases of a worker that still is silent, and its registration; returns them."""
         leases = await self._leases_of(await self._calls_of(worker_id))
-        script_keys = [*keys.of_worker(worker_id), keys.workers(), keys.states(), keys.records(), keys.watched()]
+        script_keys = [
+            *(*keys.of_worker(worker_id), keys.workers(), keys.states()),
+            *(keys.records(), keys.watched(), keys.healths()),
+        ]
         args: list[Argument] = [
             worker_id, keys.ms(keys.HEARTBEAT_TTL_S), keys.RECORDS_MAX, keys.ms(keys.RELEASED_TTL_S)
         ]  # fmt: skip

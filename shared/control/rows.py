@@ -3,10 +3,10 @@
 It does no IO, so that a core that does none may import it; `workers.py` reads the rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.control import keys
-from shared.messages import WorkerRecord
+from shared.messages import WorkerHealth, WorkerRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class WorkerRow:
     """Slots taken, by offered and by claimed leases."""
     heartbeat_age_ms: int
     """Time since the last heartbeat, by Redis's clock."""
+    health: WorkerHealth = field(default_factory=WorkerHealth)
+    """As of the last heartbeat."""
 
     @property
     def alive(self) -> bool:

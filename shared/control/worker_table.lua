@@ -1,6 +1,7 @@
 -- Reads the whole worker table at one moment.
--- KEYS[1] registrations   KEYS[2] loads   KEYS[3] workers   KEYS[4] states
--- Answer: list of {packed WorkerRecord, state, taken slots, ms since its last heartbeat}, in the order of worker ids.
+-- KEYS[1] registrations   KEYS[2] loads   KEYS[3] workers   KEYS[4] states   KEYS[5] healths
+-- Answer: list of {packed WorkerRecord, state, taken slots, ms since its last heartbeat, packed WorkerHealth or nil},
+--         in the order of worker ids.
 local now = now_ms()
 local ids = redis.call('HKEYS', KEYS[1])
 table.sort(ids)
@@ -11,6 +12,7 @@ for _, id in ipairs(ids) do
     redis.call('HGET', KEYS[4], id),
     tonumber(redis.call('HGET', KEYS[2], id) or 0),
     now - redis.call('ZSCORE', KEYS[3], id),
+    redis.call('HGET', KEYS[5], id),
   })
 end
 return rows

@@ -12,7 +12,7 @@ from shared.control import keys
 from shared.control.rows import WorkerRow
 from shared.control.scripts import Script, leases_to_keep
 from shared.ids import LeaseId, WorkerId
-from shared.messages import Lease, MessageError, WorkerRecord
+from shared.messages import Lease, MessageError, WorkerHealth, WorkerRecord
 from shared.states import WorkerState
 
 __all__ = ["WorkerRow", "Workers"]
@@ -41,29 +41,33 @@ class Workers:
         )
         return [LeaseId(lease_id.decode()) for lease_id in lost]
 
-    async def heartbeat(self, worker_id: WorkerId, state: WorkerState) -> bool:
-        """Says that the worker is alive and in `state`; False when it is not registered and has to register again."""
-        known: int = await self._heartbeat([keys.registrations(), keys.workers(), keys.states()], [worker_id, state])
+    async def heartbeat(self, worker_id: WorkerId, state: WorkerState, health: WorkerHealth | None = None) -> bool:
+        """Says that the worker is alive, in which `state` and how it is doing.
+
+        False when it is not registered and has to register again.
+        """
+        script_keys = [keys.registrations(), keys.workers(), keys.states(), keys.healths()]
+        known: int = await self._heartbeat(script_keys, [worker_id, state, (health or WorkerHealth()).pack()])
         return known == 1
 
     async def unregister(self, worker_id: WorkerId) -> None:
         """Takes the worker out of the table; leases it still holds stay until they are released or lapse."""
-        await self._unregister([keys.registrations(), keys.workers(), keys.states()], [worker_id])
+        await self._unregister([keys.registrations(), keys.workers(), keys.states(), keys.healths()], [worker_id])
 
     async def table(self) -> list[WorkerRow]:
         """Returns all registered workers in the order of their ids, the silent ones too, as of one moment.
 
         A worker whose registration has a newer format than this process can read is left out.
         """
-        table_keys = [keys.registrations(), keys.loads(), keys.workers(), keys.states()]
-        answer: list[tuple[bytes, bytes, int, int]] = await self._table(table_keys, [])
+        table_keys = [keys.registrations(), keys.loads(), keys.workers(), keys.states(), keys.healths()]
+        answer: list[tuple[bytes, bytes, int, int, bytes | None]] = await self._table(table_keys, [])
         rows = (_row(*entry) for entry in answer)
         return [row for row in rows if row]
 
 
-def _row(packed: bytes, state: bytes, leased: int, heartbeat_age_ms: int) -> WorkerRow | None:
+def _row(packed: bytes, state: bytes, leased: int, heartbeat_age_ms: int, health: bytes | None) -> WorkerRow | None:
     try:
         record = replace(WorkerRecord.unpack(packed), state=WorkerState(state.decode()))
+        return WorkerRow(record, leased, heartbeat_age_ms, WorkerHealth.unpack(health) if health else WorkerHealth())
     except MessageError:
         return None
-    return WorkerRow(record, leased, heartbeat_age_ms)

@@ -6,17 +6,16 @@ It starts, observes and ends them. What a call has to look like is the tests' bu
 import json
 import os
 import signal
-import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
 
+from admin.ports import free_udp_range
 from shared.control import keys
 from shared.ids import CallId, WorkerId
 from shared.messages import CallRecord
@@ -172,7 +171,7 @@ def _worker_env(simulator_url: str) -> dict[str, str]:
         "VOICE_LIVE_PROACTIVE_GREETING": "Hello there.",
         "WORKER_PROCESSES": "2",
         "WORKER_CAPACITY": "20",
-        "MEDIA_PORT": str(free_udp_range(240)),
+        "MEDIA_PORT": str(free_udp_range("127.0.0.1", 240)),
         "MEDIA_PORT_COUNT": "240",
         "POD_NAME": "pod",
     }
@@ -205,21 +204,3 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def free_udp_range(count: int) -> int:
-    """Returns the first of `count` UDP ports in a row that nobody uses, below the range the system hands out."""
-    first_try = 16384 + os.getpid() * 2 % 12000  # two test runs at once look in different places
-    for first in chain(range(first_try, 32000 - count, count), range(10000, first_try, count)):
-        if all(_bindable(port) for port in range(first, first + count)):
-            return first
-    raise RuntimeError(f"no {count} free UDP ports in a row")
-
-
-def _bindable(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

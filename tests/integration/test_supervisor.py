@@ -11,7 +11,8 @@ import pytest
 
 from shared.control.connection import connect
 from shared.control.workers import WorkerRow, Workers
-from tests.acceptance.pool import alive, free_udp_range, until
+from admin.ports import free_udp_range
+from tests.acceptance.pool import alive, until
 from tests.acceptance.process import PoolProcess
 
 STARTED_S = 40.0
@@ -28,7 +29,7 @@ def env(redis_url: str) -> dict[str, str]:
         "SIP_LOCAL_ADDRESS": "127.0.0.1",
         "WORKER_PROCESSES": "1",
         "WORKER_CAPACITY": "2",
-        "MEDIA_PORT": str(free_udp_range(12)),
+        "MEDIA_PORT": str(free_udp_range("127.0.0.1", 12)),
     }
 
 

@@ -14,6 +14,7 @@ import pjsua2 as pj
 import structlog
 from pjaudioport import AudioPort, take_ready, wake_fd
 
+from shared.choices import MediaSrtp
 from shared.errors import ConfigError, PeerError
 from worker.media.formats import BRIDGE_RATE, WireFormat
 from worker.media.pump import Pump
@@ -24,6 +25,12 @@ log = structlog.get_logger()
 
 CODECS = ("PCMU/8000/1", "PCMA/8000/1")
 """What is offered and accepted; the caller's order decides."""
+
+_SRTP = {
+    MediaSrtp.OFF: pj.PJMEDIA_SRTP_DISABLED,
+    MediaSrtp.OPTIONAL: pj.PJMEDIA_SRTP_OPTIONAL,
+    MediaSrtp.MANDATORY: pj.PJMEDIA_SRTP_MANDATORY,
+}
 
 REFUSAL_SLOTS = 8
 """pjsip calls beyond the capacity, so that a call too many is refused by us with 503 and not by pjsip with 486."""
@@ -52,6 +59,7 @@ class EndpointSettings:
     media_address: str
     """Put into SDP."""
     media_ports: range
+    srtp: MediaSrtp
     capacity: int
 
 
@@ -222,6 +230,9 @@ def _account_config(settings: EndpointSettings, transport_id: int) -> pj.Account
     config.natConfig.viaRewriteUse = 0
     config.natConfig.sdpNatRewriteUse = 0
     config.mediaConfig.lockCodecEnabled = False  # saves a re-INVITE per call
+    config.mediaConfig.srtpUse = _SRTP[settings.srtp]
+    # Keys travel in SDP: whether SIP is encrypted on the way here is between the caller's side and the dispatcher.
+    config.mediaConfig.srtpSecureSignaling = 0
     transport = config.mediaConfig.transportConfig
     transport.port = settings.media_ports.start
     # pjsip takes its upper bound as inclusive for RTP, with RTCP one above: two less keeps neighbours apart.
