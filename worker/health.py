@@ -16,7 +16,6 @@ class Health:
     """Measures from `start` to `stop`; `take` returns what was measured since it was last called."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._worst_s = 0.0
@@ -26,7 +25,7 @@ class Health:
         """Begins to measure."""
         # uvloop's own clock has whole milliseconds and stands still while a callback runs.
         self._due = time.monotonic() + INTERVAL_S
-        self._timer = self._loop.call_later(INTERVAL_S, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._tick)
 
     def stop(self) -> None:
         """Stops measuring."""
