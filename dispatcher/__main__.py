@@ -4,14 +4,13 @@ It holds no logic but the reading of settings. Exit code 2 means that they are w
 """
 
 import argparse
-import gc
 import sys
 
 import uvloop
 from pydantic import AliasChoices
 
 from dispatcher.app import serve
-from shared import logs
+from shared import garbage, logs
 from shared.errors import ConfigError
 from shared.settings import DispatcherSettings, load
 
@@ -27,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(DispatcherSettings)
         logs.configure(settings.log_level)
-        gc.freeze()  # what the imports left stays for good: no collection has to look at it
+        garbage.settle()
         uvloop.run(serve(settings))
     except ConfigError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))

@@ -6,7 +6,6 @@ over, when the supervisor is gone (as if told to drain), or when one of its side
 
 import asyncio
 import faulthandler
-import gc
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from multiprocessing.connection import Connection as Pipe
 import structlog
 import uvloop
 
-from shared import logs
+from shared import garbage, logs
 from shared.clock import now_ms
 from shared.control import keys
 from shared.control.connection import connect
@@ -114,8 +113,7 @@ class Child:
 
     def _started(self) -> None:
         self._advance(WorkerEvent.STARTED)
-        gc.collect()
-        gc.freeze()  # what was loaded at start lives as long as the process: no collection needs to look at it
+        garbage.settle()
         self._tell(ipc.Ready(self._worker_id))
         record = self._record
         log.info(

@@ -1,0 +1,316 @@
+"""How many calls one core carries: N simultaneous calls with full-duplex speech, and what each of them costs.
+
+    callers (RtpLoad) == RTP ==> worker == WebSocket ==> simulator (monologue: it speaks all the time)
+    SipCaller -- INVITE --> dispatcher -- INVITE --> worker
+
+Callers and simulator speak all the time, so that both directions carry speech at once. The worker process has a core
+to itself; baselines take its place in the same run, under the same load. What is measured is CPU time of that one
+process over a steady window, its memory, and when the packets reached the callers, by the kernel's clock.
+"""
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench import usage
+from bench.baselines import BASELINES
+from bench.callers import Callers
+from bench.load.clips import speech_samples, write_wav
+from bench.load.packets import lost, percentiles, spacing_ms
+from bench.progress import Progress
+from bench.rig import READY_S, PoolOptions, Rig, RigError, pool, rig
+from shared.messages import WorkerHealth
+
+SETTLE_S = 4.0
+"""Between the last answer and the window: jitter buffers fill, first answers are on their way."""
+
+BROKEN_SPACING_MS = 5.0
+"""`search` takes quality for broken when 1 % of the packets are later than this after their time."""
+
+LOAD_CORE_MAX_PERCENT = 90.0
+SENDER_LATE_MAX_MS = 3.0
+"""Beyond either the load side is what has been measured, and the run counts for nothing."""
+
+MAX_CALLS = 500
+
+CALLS_PER_S = 20.0
+"""How fast calls are made before the window."""
+
+MODEL_TEXT = (
+    "Thank you for your patience. I have found your order, and the parcel left our warehouse yesterday in the "
+    "afternoon. It will be delivered tomorrow between nine and twelve. I have changed the address as you asked, and "
+    "you will get a message as soon as the driver is on the way."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One point of the measurement."""
+
+    calls: int = 100
+    audio_format: str = "g711"
+    uplink_ms: int = 20
+    tls: bool = False
+    srtp: bool = False
+    seconds: float = 15.0
+    """Length of the window."""
+    baselines: tuple[str, ...] = ("loopback", "ai_port", "python_port")
+    baseline_calls: int = 25
+    """Most calls a baseline gets: the Python one breaks down beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the load side itself used."""
+
+    core_percent: float
+    simulator_percent: float
+    rtp_percent: float
+    sender_late_ms: float
+    """99th percentile of how late the callers' packets were sent."""
+
+    @property
+    def saturated(self) -> str:
+        """What is wrong with the load, or nothing."""
+        if self.core_percent > LOAD_CORE_MAX_PERCENT:
+            return f"the load core was {self.core_percent:.0f} % busy"
+        if self.sender_late_ms > SENDER_LATE_MAX_MS:
+            return f"callers' packets were sent {self.sender_late_ms:.1f} ms late (p99)"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one window showed."""
+
+    calls: int
+    cpu_percent_per_call: float
+    rss_kb: int
+    rtp_spacing_ms: dict[str, float]
+    lost: int
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """The result of one run."""
+
+    options: Options
+    window: Window
+    idle_rss_mb: float
+    rss_kb_per_call: float
+    underruns: int
+    uplink_dropped: int
+    loop_lag_ms: dict[str, float]
+    baselines: dict[str, Window] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the result as plain values."""
+        options, window = self.options, self.window
+        return {
+            "calls": window.calls,
+            "format": options.audio_format,
+            "uplink_ms": options.uplink_ms,
+            "tls": options.tls,
+            "srtp": options.srtp,
+            "cpu_percent_per_call": round(window.cpu_percent_per_call, 4),
+            "rss_kb_per_call": round(self.rss_kb_per_call, 1),
+            "idle_rss_mb": round(self.idle_rss_mb, 1),
+            "rtp_spacing_ms": rounded(window.rtp_spacing_ms),
+            "underruns": self.underruns,
+            "lost": window.lost,
+            "uplink_dropped": self.uplink_dropped,
+            "loop_lag_ms": rounded(self.loop_lag_ms),
+            "load": load_json(window.load),
+            "baselines": {
+                name: {
+                    "calls": baseline.calls,
+                    "cpu_percent_per_call": round(baseline.cpu_percent_per_call, 4),
+                    "ratio": round(window.cpu_percent_per_call / baseline.cpu_percent_per_call, 3),
+                    "rtp_spacing_ms": rounded(baseline.rtp_spacing_ms),
+                    "lost": baseline.lost,
+                }
+                for name, baseline in self.baselines.items()
+            },
+        }
+
+    @property
+    def broken(self) -> str:
+        """What is wrong with the quality, or nothing."""
+        late = self.window.rtp_spacing_ms["p99"] - 20
+        if late > BROKEN_SPACING_MS:
+            return f"RTP spacing p99 is {late:.1f} ms over 20 ms"
+        if self.underruns:
+            return f"{self.underruns} underruns in speech"
+        return ""
+
+
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    """Returns the values with three digits after the point."""
+    return {name: round(value, 3) for name, value in values.items()}
+
+
+def load_json(load: Load) -> dict[str, float]:
+    """Returns the load side's own use as plain values."""
+    return {
+        "core_percent": round(load.core_percent, 1),
+        "simulator_percent": round(load.simulator_percent, 1),
+        "rtp_percent": round(load.rtp_percent, 1),
+        "sender_late_ms": round(load.sender_late_ms, 3),
+    }
+
+
+async def run(options: Options, directory: Path, progress: Progress) -> Density:
+    """Measures one point, baselines included; raises RigError when the load side was saturated."""
+    result = await _measure_pool(options, directory / "pool", progress)
+    if saturated := result.window.load.saturated:
+        raise RigError(f"not reported, because the load side was the bottleneck: {saturated}")
+    baselines = {}
+    for name in options.baselines:
+        baselines[name] = await _measure_baseline(name, options, directory / name, progress)
+    return replace(result, baselines=baselines)
+
+
+async def search(options: Options, directory: Path, progress: Progress) -> tuple[Density, str]:
+    """Doubles the calls until quality breaks; returns the last good point and what broke the next one."""
+    good: Density | None = None
+    calls = options.calls
+    while calls <= MAX_CALLS:
+        point = replace(options, calls=calls, baselines=())
+        try:
+            result = await _measure_pool(point, directory / f"{calls}", progress)
+        except RigError as error:
+            if good is None:
+                raise
+            return good, f"{calls} calls: {error}"
+        if saturated := result.window.load.saturated:
+            if good is None:
+                raise RigError(saturated)
+            return good, f"{calls} calls: not measurable here, {saturated}"
+        if result.broken:
+            if good is None:
+                raise RigError(f"{calls} calls: {result.broken}")
+            return good, f"{calls} calls: {result.broken}"
+        good, calls = result, calls * 2
+    assert good is not None
+    return good, f"more than {MAX_CALLS} calls fit into no worker"
+
+
+def median(runs: Sequence[Density]) -> Density:
+    """Returns the run whose CPU per call is the median one."""
+    ordered = sorted(runs, key=lambda result: result.window.cpu_percent_per_call)
+    return ordered[(len(ordered) - 1) // 2]
+
+
+async def _measure_pool(options: Options, directory: Path, progress: Progress) -> Density:
+    pool_options = PoolOptions(
+        calls=options.calls,
+        audio_format=options.audio_format,
+        uplink_ms=options.uplink_ms,
+        tls=options.tls,
+        srtp=options.srtp,
+        simulator=model_options(directory),
+    )
+    progress.say(f"{options.calls} calls: starting the pool")
+    async with pool(pool_options, directory) as started:
+        idle_kb = usage.rss_kb(started.worker_pid)
+        healths: list[WorkerHealth] = []
+        async with Callers.open(directory, started.dispatcher_port, started.cores.load, srtp=options.srtp) as callers:
+            window = await _window(
+                callers, started, options, started.worker_pid, options.calls, progress, healths=healths
+            )
+        await started.until_idle(15.0)
+        records = await started.records(options.calls)
+    counters = [record.counters for record in records]
+    lags = [health.loop_lag_ms for health in healths]
+    return Density(
+        options=options,
+        window=window,
+        idle_rss_mb=idle_kb / 1024,
+        rss_kb_per_call=(window.rss_kb - idle_kb) / options.calls,
+        underruns=sum(counter["underruns"] for counter in counters),
+        uplink_dropped=sum(counter["uplink_dropped"] for counter in counters),
+        loop_lag_ms={"p50": statistics.median(lags), "max": max(lags)},
+    )
+
+
+async def _measure_baseline(name: str, options: Options, directory: Path, progress: Progress) -> Window:
+    baseline = BASELINES[name]
+    calls = min(options.calls, options.baseline_calls)
+    progress.say(f"baseline {name}, {calls} calls")
+    async with rig(directory) as started:
+        await started.start_simulator(PoolOptions(calls=calls, simulator=model_options(directory)))
+        argv = [sys.executable, "-m", baseline.module, "--calls", str(calls)]
+        if baseline.needs_endpoint:
+            argv += ["--endpoint", started.simulator_url]
+        if baseline.takes_uplink_ms:
+            argv += ["--uplink-ms", str(options.uplink_ms)]
+        process = await started.start(name, started.cores.subject, argv)
+        [event] = await process.wait_for("baseline.listening", timeout_s=READY_S)
+        async with Callers.open(directory, int(event["port"]), started.cores.load) as callers:
+            return await _window(callers, started, options, process.pid, calls, progress)
+
+
+async def _window(
+    callers: Callers,
+    started: Rig,
+    options: Options,
+    pid: int,
+    calls: int,
+    progress: Progress,
+    healths: list[WorkerHealth] | None = None,
+) -> Window:
+    """Makes the calls, lets them settle, measures the process `pid` over the window, and hangs up."""
+    progress.say(f"{calls} calls are being made")
+    await callers.ramp(calls, CALLS_PER_S)
+    await asyncio.sleep(SETTLE_S)
+    progress.say(f"measuring for {options.seconds:.0f} s")
+    rtp = callers.rtp
+    await rtp.record(True)
+    core = usage.core_time(started.cores.load)
+    spent = {name: usage.cpu_seconds(each) for name, each in _watched(started, rtp.pid, pid)}
+    begin = time.monotonic()
+    while time.monotonic() - begin < options.seconds:
+        await asyncio.sleep(min(1.0, options.seconds))
+        if healths is not None:
+            healths.append(await started.health())
+    elapsed = time.monotonic() - begin
+    used = {
+        name: 100 * (usage.cpu_seconds(each) - spent[name]) / elapsed for name, each in _watched(started, rtp.pid, pid)
+    }
+    busy = usage.busy_percent(core, usage.core_time(started.cores.load))
+    await rtp.record(False)
+    rss_kb, stats = usage.rss_kb(pid), await rtp.stats()
+    await callers.hang_up()
+    packets = await rtp.finish()
+    received = packets.received()
+    return Window(
+        calls=calls,
+        cpu_percent_per_call=used["subject"] / calls,
+        rss_kb=rss_kb,
+        rtp_spacing_ms=percentiles(spacing_ms(received)),
+        lost=lost(received) + stats.receive_drops,
+        load=Load(
+            core_percent=busy,
+            simulator_percent=used["simulator"],
+            rtp_percent=used["rtp"],
+            sender_late_ms=stats.late_p99_us / 1000,
+        ),
+    )
+
+
+def _watched(started: Rig, rtp_pid: int, subject_pid: int) -> list[tuple[str, int]]:
+    return [("subject", subject_pid), ("simulator", started.simulator_pid), ("rtp", rtp_pid)]
+
+
+def model_options(directory: Path) -> tuple[str, ...]:
+    """Returns the simulator's options for a model that speaks all the time."""
+    speech = directory / "model.wav"
+    if not speech.exists():
+        write_wav(speech, speech_samples(MODEL_TEXT))
+    return ("--monologue", "--mode", "play", "--play", str(speech))
