@@ -9,12 +9,14 @@ It starts, pins and ends processes. What is measured, and when, is the benchmark
 import asyncio
 import os
 import shutil
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 from redis.exceptions import RedisError
 
 from admin.ports import free_tcp_port, free_udp_range
@@ -175,6 +177,15 @@ class Rig:
         """Returns how the worker said it was doing with its last heartbeat."""
         async with connect(self.redis_url) as redis:
             return next(row.health for row in await Workers(redis).table())
+
+    async def open_sessions(self) -> int:
+        """Returns how many sessions the model has open."""
+        verified = ssl.create_default_context(cafile=self._certificate.certificate) if self._certificate else True
+        async with aiohttp.ClientSession() as http, asyncio.timeout(READY_S):
+            url = self.simulator_url.replace("ws", "http", 1)
+            async with http.get(f"{url}/simulator/sessions", ssl=verified) as answer:
+                sessions = (await answer.json())["sessions"]
+        return sum(session["closed"] is None for session in sessions)
 
     async def until_idle(self, timeout_s: float) -> None:
         """Returns once no slot is taken; raises RigError when calls are left over."""

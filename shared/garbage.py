@@ -12,7 +12,7 @@ nothing. So rare, there is one in a quarter of an hour at that rate and one in h
 
 
 def settle() -> None:
-    """Called once everything is loaded: what is there now is never looked at again, and full collections become rare."""
+    """Called once everything is loaded: what is there now is never visited again, and full collections become rare."""
     gc.collect()
     gc.freeze()
     young, middle, _ = gc.get_threshold()

@@ -71,7 +71,7 @@ class SipEndpoint:
         self._on_leg = on_leg
         self._loop = asyncio.get_running_loop()
         self._endpoint = _Endpoint(self._loop)
-        self._log_writer = _LogWriter()
+        self._log_writer = LogWriter()
         self._account: _Account | None = None
         self._legs: set[Leg] = set()  # by object: pjsip gives a call's number to the next one at once
         self.pump = Pump(wake_fd(), take_ready)
@@ -81,7 +81,7 @@ class SipEndpoint:
         settings = self._settings
         self._endpoint.libCreate()
         try:
-            self._endpoint.libInit(_endpoint_config(settings, self._log_writer))
+            self._endpoint.libInit(endpoint_config(settings, self._log_writer))
             transport = pj.TransportConfig()
             transport.port = settings.sip_port
             transport.boundAddress = settings.bind_address
@@ -96,7 +96,7 @@ class SipEndpoint:
         self._endpoint.audDevManager().setNullDev()
         self._choose_codecs()
         self._account = _Account(self._accept)
-        self._account.create(_account_config(settings, transport_id))
+        self._account.create(account_config(settings, transport_id))
         self.pump.start()
         return _port_of(self._endpoint.transportGetInfo(transport_id).localName)
 
@@ -189,14 +189,16 @@ class _Account(pj.Account):  # type: ignore[misc]
             log.exception("sip.callback_failed", callback="onIncomingCall")
 
 
-class _LogWriter(pj.LogWriter):  # type: ignore[misc]
+class LogWriter(pj.LogWriter):  # type: ignore[misc]
     """Takes pjsip's error lines; only errors, because this runs with the GIL in every pjsip thread."""
 
     def write(self, entry: pj.LogEntry) -> None:
+        """pjsua2 LogWriter::write."""
         log.error("pjsip.error", text=_USER_PART.sub(r"\1***@", entry.msg.strip()), thread=entry.threadName)
 
 
-def _endpoint_config(settings: EndpointSettings, writer: _LogWriter) -> pj.EpConfig:
+def endpoint_config(settings: EndpointSettings, writer: LogWriter) -> pj.EpConfig:
+    """Returns what pjsua2 is initialised with; `writer` must live as long as the endpoint."""
     config = pj.EpConfig()
     config.uaConfig.userAgent = "voicepool"
     config.uaConfig.maxCalls = settings.capacity + REFUSAL_SLOTS
@@ -221,7 +223,8 @@ def _endpoint_config(settings: EndpointSettings, writer: _LogWriter) -> pj.EpCon
     return config
 
 
-def _account_config(settings: EndpointSettings, transport_id: int) -> pj.AccountConfig:
+def account_config(settings: EndpointSettings, transport_id: int) -> pj.AccountConfig:
+    """Returns the account that all calls come in on, with its RTP ports."""
     config = pj.AccountConfig()
     config.idUri = f"sip:voicepool@{settings.advertised_address}"
     config.sipConfig.transportId = transport_id
