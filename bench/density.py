@@ -23,7 +23,7 @@ from bench.callers import Callers
 from bench.load.clips import speech_samples, write_wav
 from bench.load.packets import lost, percentiles, spacing_ms
 from bench.progress import Progress
-from bench.rig import READY_S, PoolOptions, Rig, RigError, pool, rig
+from bench.rig import READY_S, PoolOptions, Rig, RigError, pool, rig, subdirectory
 from shared.messages import WorkerHealth
 
 SETTLE_S = 4.0
@@ -41,13 +41,12 @@ MAX_CALLS = 500
 CALLS_PER_S = 20.0
 """How fast calls are made before the window."""
 
-BASELINE_ATTEMPTS = 3
+BASELINE_ATTEMPTS = 5
 """pjproject's AudioMediaAiPort loses sessions now and then, and its thread spins from then on."""
 
 MODEL_TEXT = (
-    "Thank you for your patience. I have found your order, and the parcel left our warehouse yesterday in the "
-    "afternoon. It will be delivered tomorrow between nine and twelve. I have changed the address as you asked, and "
-    "you will get a message as soon as the driver is on the way."
+    "Thank you for your patience. The parcel left our warehouse yesterday in the afternoon, and it will be delivered "
+    "tomorrow between nine and twelve. I have changed the address as you asked."
 )
 
 
@@ -168,12 +167,14 @@ def load_json(load: Load) -> dict[str, float]:
 
 async def run(options: Options, directory: Path, progress: Progress) -> Density:
     """Measures one point, baselines included; raises RigError when the load side was saturated."""
-    result = await _measure_pool(options, directory / "pool", progress)
+    result = await _measure_pool(options, subdirectory(directory, "pool"), progress)
     if saturated := result.window.load.saturated:
         raise RigError(f"not reported, because the load side was the bottleneck: {saturated}")
     baselines = {}
     for name in options.baselines:
-        baselines[name] = await _measure_baseline(name, options, directory / name, progress)
+        window = await _measure_baseline(name, options, subdirectory(directory, name), progress)
+        if window is not None:
+            baselines[name] = window
     return replace(result, baselines=baselines)
 
 
@@ -184,7 +185,7 @@ async def search(options: Options, directory: Path, progress: Progress) -> tuple
     while calls <= MAX_CALLS:
         point = replace(options, calls=calls, baselines=())
         try:
-            result = await _measure_pool(point, directory / f"{calls}", progress)
+            result = await _measure_pool(point, subdirectory(directory, f"{calls}"), progress)
         except RigError as error:
             if good is None:
                 raise
@@ -242,7 +243,8 @@ async def _measure_pool(options: Options, directory: Path, progress: Progress) -
     )
 
 
-async def _measure_baseline(name: str, options: Options, directory: Path, progress: Progress) -> Window:
+async def _measure_baseline(name: str, options: Options, directory: Path, progress: Progress) -> Window | None:
+    """Measures a baseline, again if need be; None when it never got through."""
     baseline = BASELINES[name]
     calls = min(options.calls, baseline.most_calls)
     for attempt in range(1, BASELINE_ATTEMPTS + 1):
@@ -250,7 +252,8 @@ async def _measure_baseline(name: str, options: Options, directory: Path, progre
         window = await _try_baseline(name, calls, options, directory, progress)
         if window is not None:
             return window
-    raise RigError(f"baseline {name}: the model's sessions were closed in each of {BASELINE_ATTEMPTS} attempts")
+    progress.say(f"baseline {name} is left out: it lost sessions in each of {BASELINE_ATTEMPTS} attempts")
+    return None
 
 
 async def _try_baseline(name: str, calls: int, options: Options, directory: Path, progress: Progress) -> Window | None:

@@ -65,6 +65,13 @@ class PoolOptions:
     """Further settings of the worker."""
 
 
+def subdirectory(directory: Path, name: str) -> Path:
+    """Returns a directory in another one, made if need be: for the files of one part of a measurement."""
+    made = directory / name
+    made.mkdir(exist_ok=True)
+    return made
+
+
 def choose_cores() -> Cores:
     """Returns the first and the last core this process may use; raises RigError when there is only one."""
     allowed = sorted(os.sched_getaffinity(0))

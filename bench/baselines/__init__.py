@@ -23,7 +23,7 @@ class Baseline:
 
 BASELINES = {
     "loopback": Baseline("bench.baselines.loopback", "RTP looped back inside pjmedia, no model", needs_endpoint=False),
-    "ai_port": Baseline("bench.baselines.ai_port", "pjproject's AudioMediaAiPort, PCM16 24 kHz, 100 ms", most_calls=25),
+    "ai_port": Baseline("bench.baselines.ai_port", "pjproject's AudioMediaAiPort, PCM16 24 kHz, 100 ms", most_calls=5),
     "python_port": Baseline(
         "bench.baselines.python_port", "AudioMediaPort with Python callbacks", takes_uplink_ms=True
     ),

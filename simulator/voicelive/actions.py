@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from simulator.voicelive.audio import AudioFormat, Clip
+from simulator.voicelive.recordings import Recording
 from simulator.voicelive.shapes import Event
 
 
@@ -22,10 +23,10 @@ class SendRaw:
 
 @dataclass(frozen=True, slots=True)
 class Render:
-    """Speak a text, or convert a clip, into a format; the answer goes to `Session.rendered` with the same `ref`."""
+    """Speak a text, or convert audio, into a format; the answer goes to `Session.rendered` with the same `ref`."""
 
     ref: str
-    source: str | Clip
+    source: str | Clip | Recording
     to: AudioFormat
 
 

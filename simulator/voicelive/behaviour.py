@@ -19,9 +19,11 @@ class Manner:
     profile: Profile
     pace: Pace
     first_audio_s: float
+    jitter_s: float
     cancel_s: float
     cancel_reason: str
     item_done: bool
+    monologue: bool
 
     @property
     def native(self) -> bool:
@@ -38,18 +40,22 @@ class Behaviour:
     """What may be chosen; `auto` and None leave it to the model's profile.
 
     `cancel_reason` also picks the events of a cancellation: `client_cancelled` is a bare response.done, `turn_detected`
-    closes every part of the response first. `heard` is the caller's transcript where a scenario gives none.
+    closes every part of the response first. `heard` is the caller's transcript where a scenario gives none. In a
+    `monologue` the model speaks all the time, unasked, and does not listen. speech_started and each answer's first
+    audio come up to `jitter_s` late, at random.
     """
 
     scenario: Scenario = PARROT
     profile: Literal["auto", "native", "cascaded"] = "auto"
     pace: Literal["auto", "azure", "openai", "instant"] = "auto"
     first_audio_s: float | None = None
+    jitter_s: float = 0.0
     realtime_factor: float | None = None
     cancel_reason: Literal["client_cancelled", "turn_detected"] = "client_cancelled"
     item_done: Literal["auto", "on", "off"] = "auto"
     heard: str = DEFAULT_HEARD
     max_session_s: float = 3600.0
+    monologue: bool = False
 
     def manner(self, model: str | None) -> Manner:
         """The choices for a session with `model`."""
@@ -64,7 +70,9 @@ class Behaviour:
             profile=profile,
             pace=pace,
             first_audio_s=first_audio_s if self.first_audio_s is None else self.first_audio_s,
+            jitter_s=self.jitter_s,
             cancel_s=0.0 if instant else _CANCEL_S,
             cancel_reason=self.cancel_reason,
             item_done=profile.item_done if self.item_done == "auto" else self.item_done == "on",
+            monologue=self.monologue,
         )

@@ -4,30 +4,52 @@ import asyncio
 import json
 import signal
 import ssl
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
+import uvloop
 
 from shared import logs
 from simulator.voicelive.behaviour import DEFAULT_HEARD, Behaviour
 from simulator.voicelive.faults import BadFault, FaultOrder, parse_order
-from simulator.voicelive.scenario import PARROT, BadScenario, Scenario, load, saying
+from simulator.voicelive.scenario import PARROT, BadScenario, Scenario, load, playing, saying
 from simulator.voicelive.server import Server, ServerSettings
 from simulator.voicelive.speech import Speech, SpeechFailed
+from simulator.voicelive.trace import Trace
 
+_MODES = ["parrot", "say", "play", "script"]
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8765, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
-@click.option("--mode", default="parrot", type=click.Choice(["parrot", "say", "script"]), help="What the model says.")
+@click.option("--mode", default="parrot", type=click.Choice(_MODES), help="What the model says.")
 @click.option("--say", "texts", multiple=True, help="A text for --mode say; give several to have them said in turn.")
+@click.option(
+    "--play",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A WAV file for --mode play (16-bit mono, 8000 or 24000 Hz); give several to have them played in turn.",
+)
 @click.option("--script", type=click.Path(path_type=Path), help="The scenario file of --mode script (YAML).")
+@click.option(
+    "--monologue",
+    is_flag=True,
+    help="For load tests: the model speaks all the time, unasked, and does not listen. Not with --mode parrot.",
+)
 @click.option("--profile", default="auto", type=click.Choice(["auto", "native", "cascaded"]), help="Kind of model.")
 @click.option("--pace", default="auto", type=click.Choice(["auto", "azure", "openai", "instant"]), help="Audio pace.")
 @click.option("--first-audio", type=click.FloatRange(min=0), help="Seconds from the caller's last word to first audio.")
+@click.option(
+    "--jitter",
+    default=0.0,
+    type=click.FloatRange(min=0, max=0.15),
+    help="speech_started and each answer's first audio come up to so many seconds late, at random.",
+)
 @click.option("--realtime-factor", type=_POSITIVE, help="How many times faster than real time audio is sent.")
 @click.option(
     "--cancel-reason",
@@ -45,6 +67,11 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--voice", default="en-us", help="espeak-ng voice.")
 @click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="Certificate chain (PEM), for wss://.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="The certificate's key (PEM).")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append every message of every session to this file, with its time. It contains the audio and the words!",
+)
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
 def main(**options: Any) -> None:
     """A local Azure Voice Live for azure-ai-voicelive to connect to: no account, no cloud, no model.
@@ -60,10 +87,12 @@ def main(**options: Any) -> None:
         faults=_faults(options["faults"]),
         voice=options["voice"],
         tls=_tls(options["tls_cert"], options["tls_key"]),
+        trace=_trace(options["trace"]),
     )
     logs.configure(options["log_level"])
     try:
-        asyncio.run(_serve(settings))
+        with settings.trace or nullcontext():
+            uvloop.run(_serve(settings))
     except OSError as error:
         raise click.ClickException(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
 
@@ -80,34 +109,45 @@ async def _serve(settings: ServerSettings) -> None:
 
 def _behaviour(options: dict[str, Any]) -> Behaviour:
     return Behaviour(
-        scenario=_scenario(options["mode"], options["texts"], options["script"], options["voice"]),
+        scenario=_scenario(options),
         profile=options["profile"],
         pace=options["pace"],
         first_audio_s=options["first_audio"],
+        jitter_s=options["jitter"],
         realtime_factor=options["realtime_factor"],
         cancel_reason=options["cancel_reason"],
         item_done=options["item_done"],
         heard=options["heard"],
         max_session_s=options["max_session"],
+        monologue=options["monologue"],
     )
 
 
-def _scenario(mode: str, texts: tuple[str, ...], script: Path | None, voice: str) -> Scenario:
-    if (mode == "say") != bool(texts):
-        raise click.UsageError("--mode say and --say belong together")
-    if (mode == "script") != (script is not None):
-        raise click.UsageError("--mode script and --script belong together")
-    if mode != "parrot":
+def _scenario(options: dict[str, Any]) -> Scenario:
+    mode = options["mode"]
+    given = {"say": options["texts"], "play": options["files"], "script": options["script"]}
+    for name, value in given.items():
+        if (mode == name) != bool(value):
+            raise click.UsageError(f"--mode {name} and --{name} belong together")
+    if mode == "parrot" and options["monologue"]:
+        raise click.UsageError("--monologue needs something to say: --mode say, play or script")
+    if mode in ("say", "script"):
         try:
-            Speech(voice).check()
+            Speech(options["voice"]).check()
         except SpeechFailed as error:
             raise click.ClickException(str(error)) from error
-    if script is None:
-        return saying(texts) if texts else PARROT
     try:
-        return load(script)
+        match mode:
+            case "say":
+                return saying(options["texts"])
+            case "play":
+                return playing(options["files"])
+            case "script":
+                return load(options["script"])
+            case _:
+                return PARROT
     except BadScenario as error:
-        raise click.BadParameter(str(error), param_hint="--script") from error
+        raise click.BadParameter(str(error), param_hint=f"--{mode}") from error
 
 
 def _faults(given: str | None) -> FaultOrder:
@@ -117,6 +157,13 @@ def _faults(given: str | None) -> FaultOrder:
         return parse_order(Path(given[1:]).read_text() if given.startswith("@") else given)
     except (OSError, BadFault) as error:
         raise click.BadParameter(str(error), param_hint="--faults") from error
+
+
+def _trace(path: Path | None) -> Trace | None:
+    try:
+        return None if path is None else Trace(path)
+    except OSError as error:
+        raise click.BadParameter(f"cannot write {path}: {error.strerror}", param_hint="--trace") from error
 
 
 def _tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:

@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from time import monotonic, time_ns
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -18,6 +19,7 @@ from simulator.voicelive.actions import Abort, Action, Close, Render, Send, Send
 from simulator.voicelive.faults import SessionFault
 from simulator.voicelive.session import Session
 from simulator.voicelive.speech import Speech, SpeechFailed
+from simulator.voicelive.trace import Trace
 from simulator.voicelive.wire import Append, decode, encode
 
 # 15 MiB of audio in base64, and its event around it.
@@ -26,17 +28,28 @@ MAX_FRAME_BYTES = 21 * 1024 * 1024
 # SO_LINGER on with no time: closing the socket resets the connection instead of ending it in order.
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
+# uvloop's timers go by whole milliseconds, to the nearest: one that fires too early would be set again, and again,
+# until its time has come. For the same reason sessions run on `monotonic`, the loop's clock without the rounding.
+_HALF_TICK_S = 0.0005
+
 
 class Connection:
     """One client. `run` returns when the connection is over; `session` can be looked at and faulted meanwhile."""
 
     def __init__(
-        self, socket_: web.WebSocketResponse, transport: asyncio.Transport, session: Session, speech: Speech
+        self,
+        socket_: web.WebSocketResponse,
+        transport: asyncio.Transport,
+        session: Session,
+        speech: Speech,
+        trace: Trace | None = None,
     ) -> None:
         self.session = session
         self._socket = socket_
         self._transport = transport
         self._speech = speech
+        self._trace = trace
+        self._traced_as = session.id.encode()
         self._loop = asyncio.get_running_loop()
         self._outbox: deque[Send | SendRaw | Close | Abort] = deque()
         self._filled = asyncio.Event()
@@ -54,7 +67,7 @@ class Connection:
             async with asyncio.TaskGroup() as self._tasks:
                 reader = self._tasks.create_task(self._read(), name=f"reader of {self.session.id}")
                 writer = self._tasks.create_task(self._write(), name=f"writer of {self.session.id}")
-                self._perform(self.session.start(self._loop.time(), faults))
+                self._perform(self.session.start(monotonic(), faults))
                 await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
                 for task in (reader, writer, *self._renders):
                     task.cancel()
@@ -67,7 +80,7 @@ class Connection:
 
     def order(self, fault: SessionFault) -> None:
         """Commit a fault in this session."""
-        self._perform(self.session.order(fault, self._loop.time()))
+        self._perform(self.session.order(fault, monotonic()))
 
     def close(self, code: int, reason: str) -> None:
         """Close the WebSocket from outside the session, as a server that stops does."""
@@ -87,9 +100,11 @@ class Connection:
         while True:
             message = await self._socket.receive()
             if message.type is WSMsgType.TEXT:
-                self._perform(self._heard(message.data))
+                if self._trace is not None:
+                    self._trace.write(time_ns(), self._traced_as, b"in", message.data.encode())
+                self._hear(message.data)
             elif message.type is WSMsgType.BINARY:
-                self._perform(self._heard(message.data.decode("utf-8", errors="replace")))
+                self._hear(message.data.decode("utf-8", errors="replace"))
             elif message.type is WSMsgType.PING:
                 if self._pongs:
                     with suppress(ConnectionError):  # the client is gone; the next read says so
@@ -97,11 +112,14 @@ class Connection:
             elif message.type is not WSMsgType.PONG:
                 return
 
-    def _heard(self, text: str) -> list[Action]:
-        event, now = decode(text), self._loop.time()
-        if isinstance(event, Append):
-            return self.session.append(event.audio, now)
-        return self.session.receive(event, now)
+    def _hear(self, text: str) -> None:
+        event, now = decode(text), monotonic()
+        if not isinstance(event, Append):
+            self._perform(self.session.receive(event, now))
+            return
+        actions = self.session.append(event.audio, now)
+        if actions or self.session.next_wake != self._timer_at:  # nearly always neither
+            self._perform(actions)
 
     def _perform(self, actions: Iterable[Action]) -> None:
         if self._over:
@@ -125,19 +143,19 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = wake
-        self._timer = None if wake is None else self._loop.call_at(wake, self._wake)
+        self._timer = None if wake is None else self._loop.call_at(wake + _HALF_TICK_S, self._wake)
 
     def _wake(self) -> None:
         self._timer_at = None
-        self._perform(self.session.advance(self._loop.time()))
+        self._perform(self.session.advance(monotonic()))
 
     async def _render(self, action: Render) -> None:
         try:
             audio = await self._speech.render(action.source, action.to)
         except SpeechFailed as error:
-            self._perform(self.session.render_failed(action.ref, str(error), self._loop.time()))
+            self._perform(self.session.render_failed(action.ref, str(error), monotonic()))
         else:
-            self._perform(self.session.rendered(action.ref, audio, self._loop.time()))
+            self._perform(self.session.rendered(action.ref, audio, monotonic()))
 
     async def _write(self) -> None:
         """Send what is in the outbox until something in it ends the connection, or the client is gone."""
@@ -154,11 +172,16 @@ class Connection:
 
     async def _send(self, action: Send | SendRaw) -> None:
         if isinstance(action, Send):
-            await self._socket.send_frame(encode(action.event), WSMsgType.TEXT)
+            await self._send_text(encode(action.event))
         elif isinstance(action.payload, str):
-            await self._socket.send_str(action.payload)
+            await self._send_text(action.payload.encode())
         else:
             await self._socket.send_bytes(action.payload)
+
+    async def _send_text(self, text: bytes) -> None:
+        if self._trace is not None:
+            self._trace.write(time_ns(), self._traced_as, b"out", text)
+        await self._socket.send_frame(text, WSMsgType.TEXT)
 
     async def _end(self, action: Close | Abort) -> None:
         """Close, or abort. Nobody reads any more: aiohttp completes the closing handshake only when it may read."""

@@ -21,6 +21,9 @@ class InputBuffer:
         self.format = fmt
         self._held = bytearray()
         self._dropped = 0
+        self._idle_keep = IDLE_KEEP_MS * fmt.bytes_per_ms
+        self._utterance_keep = UTTERANCE_KEEP_MS * fmt.bytes_per_ms
+        self._slack = _SLACK_MS * fmt.bytes_per_ms
 
     @property
     def total_ms(self) -> float:
@@ -30,11 +33,14 @@ class InputBuffer:
     def append(self, data: bytes, *, growing: bool) -> None:
         """Add `data`; `growing` says that an utterance is under way or that turns are manual."""
         self._held += data
-        keep = (UTTERANCE_KEEP_MS if growing else IDLE_KEEP_MS) * self.format.bytes_per_ms
-        surplus = len(self._held) - keep
-        if surplus > _SLACK_MS * self.format.bytes_per_ms:
+        surplus = len(self._held) - (self._utterance_keep if growing else self._idle_keep)
+        if surplus > self._slack:
             del self._held[:surplus]
             self._dropped += surplus
+
+    def skip(self, data: bytes) -> None:
+        """Count `data`, which nobody will ask for, without keeping it; not to be mixed with `append`."""
+        self._dropped += len(data)
 
     def between(self, start_ms: float, end_ms: float) -> Clip:
         """What is still held of the audio from `start_ms` up to `end_ms`, byte for byte as it was appended."""

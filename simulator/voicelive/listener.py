@@ -4,6 +4,7 @@ native     speech_stopped, committed, item (no transcript yet) -> response …, 
 cascaded   speech_stopped, committed … transcript, item -> response
 """
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,12 +98,15 @@ class Listener:
             self._vad.settings = settings
 
     def append(self, audio: bytes, now: float) -> None:
-        """Hear the next bytes of the caller's audio."""
+        """Hear the next bytes of the caller's audio; a model that holds a monologue only counts them."""
+        if self._manner.monologue:
+            self._buffer.skip(audio)
+            return
         self._buffer.append(audio, growing=self._vad is None or self._vad.speaking)
         if self._vad is not None:
             for moment in self._vad.hear(audio):
                 if isinstance(moment, SpeechStarted):
-                    self._speech_started(moment.at_ms, now)
+                    self._notice_speech(moment.at_ms, now)
                 else:
                     self._speech_stopped(moment.at_ms, now)
 
@@ -133,6 +137,13 @@ class Listener:
         self._speaking = None
         if self._vad is not None:
             self._vad.restart(not_before_ms=int(self.heard_ms) // GRID_MS * GRID_MS)
+
+    def _notice_speech(self, at_ms: int, now: float) -> None:
+        if self._manner.jitter_s:
+            at = now + random.uniform(0.0, self._manner.jitter_s)
+            self._agenda.at(at, lambda at: self._speech_started(at_ms, at))
+        else:
+            self._speech_started(at_ms, now)
 
     def _speech_started(self, at_ms: int, now: float) -> None:
         self._speaking = Turn(self._ids.new("item"), at_ms)

@@ -4,6 +4,7 @@ response.created -> (an answer is chosen, its audio rendered) -> beats of `reply
                  -> cancelled or failed at any point
 """
 
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from simulator.voicelive.conversation import Conversation
 from simulator.voicelive.ids import Ids
 from simulator.voicelive.outlet import Outlet
 from simulator.voicelive.record import Record
+from simulator.voicelive.recordings import Recording
 from simulator.voicelive.reply import Beat
 
 # Audio tokens: 20 a second spoken, 10 a second heard.
@@ -58,7 +60,10 @@ class Response:
 
 
 class Responder:
-    """The model's side of the conversation; `active` is the response under way."""
+    """The model's side of the conversation; `active` is the response under way.
+
+    `heard_until` is the time at which a client that plays in real time has played all audio sent so far.
+    """
 
     def __init__(
         self, manner: Manner, ids: Ids, outlet: Outlet, agenda: Agenda, conversation: Conversation, record: Record
@@ -71,6 +76,7 @@ class Responder:
         self._record = record
         self._conversation_id = ids.new("conv")
         self.active: Response | None = None
+        self.heard_until = 0.0
         self.after_done: Callable[[float], None] = lambda _now: None
 
     def begin(
@@ -91,8 +97,8 @@ class Responder:
         self._record.mark("response_created", now, response_id=body["id"])
         return self.active
 
-    def say(self, response: Response, text: str, clip: Clip | None, now: float) -> None:
-        """Answer with `text`: spoken, as `clip` or synthesised when None; or written, if the client wants no audio."""
+    def say(self, response: Response, text: str, audio: Clip | Recording | None, now: float) -> None:
+        """Answer with `text`: spoken, as `audio` or synthesised when None; or written, if the client wants no audio."""
         response.text = text
         if "audio" not in response.body["modalities"]:
             response.kind = "text"
@@ -100,10 +106,11 @@ class Responder:
             self._play_all(response, reply.written(self._manner.profile, self._manner.first_audio_s, words), now)
             return
         response.kind = "audio"
+        clip = audio.clip if isinstance(audio, Recording) else audio
         if clip is not None and clip.format == response.format:
             self.rendered(response.id, clip.data, now)
         else:
-            self._outlet.put(Render(response.id, text if clip is None else clip, response.format))
+            self._outlet.put(Render(response.id, text if audio is None else audio, response.format))
 
     def call(self, response: Response, name: str, call_id: str, arguments: str, now: float) -> None:
         """Answer with a function call."""
@@ -118,7 +125,8 @@ class Responder:
             return
         manner, words = self._manner, reply.split_words(response.text)
         clip = Clip(data, response.format)
-        self._play_all(response, reply.spoken(manner.profile, manner.pace, manner.first_audio_s, words, clip), now)
+        first_audio_s = manner.first_audio_s + random.uniform(0.0, manner.jitter_s)
+        self._play_all(response, reply.spoken(manner.profile, manner.pace, first_audio_s, words, clip), now)
 
     def cancel(self, reason: str, now: float) -> None:
         """End the active response as cancelled, `client_cancelled` or `turn_detected`."""
@@ -168,6 +176,7 @@ class Responder:
                 if not response.audio_ms:
                     self._record.mark("first_audio", now, response_id=response.id)
                 response.audio_ms += ms
+                self.heard_until = max(self.heard_until, now) + ms / 1000
                 self._conversation.sent_audio(response.item_id, ms, now)
                 self._content(response, "response.audio.delta", now, delta=data)
             case reply.End():

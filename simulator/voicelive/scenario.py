@@ -3,6 +3,7 @@
 A scenario is a YAML mapping of `steps` and, optionally, `name` and `at_end`. Each step is a mapping of one key:
 
     say: TEXT                       answer the next request for a response with TEXT, spoken
+    play: FILE                      answer it with a recording (WAV); the path is relative to the scenario's file
     parrot:                         answer it with the caller's last utterance
     call: {name, arguments}         answer it with a function call; arguments are a mapping, or a string sent as it is
     expect_output: {contains}       go on when the client has sent that call's output (a text it must contain)
@@ -11,8 +12,9 @@ A scenario is a YAML mapping of `steps` and, optionally, `name` and `at_end`. Ea
     hang:                           answer nothing more; the connection stays open
     close: {code, reason}           close the WebSocket
 
-`say`, `parrot` and `call` may carry `heard: TEXT`, the transcript of the caller's turn they answer; then they are
-mappings (`say: {text, heard}`). After the last step `at_end` says how to go on: `parrot` (default) or `repeat`.
+`say`, `play`, `parrot` and `call` may carry `heard: TEXT`, the transcript of the caller's turn they answer; then they
+are mappings (`say: {text, heard}`, `play: {file, heard}`). After the last step `at_end` says how to go on: `parrot`
+(default) or `repeat`.
 """
 
 import re
@@ -23,6 +25,7 @@ import msgspec
 import yaml
 
 from simulator.voicelive.faults import BadFault, SessionFault, parse_session_fault
+from simulator.voicelive.recordings import BadRecording, Recording, read
 
 
 class BadScenario(ValueError):
@@ -31,6 +34,11 @@ class BadScenario(ValueError):
 
 class Say(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: Annotated[str, msgspec.Meta(min_length=1)]
+    heard: str | None = None
+
+
+class Play(msgspec.Struct, frozen=True):
+    recording: Recording
     heard: str | None = None
 
 
@@ -60,17 +68,23 @@ class Hang(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
+class _PlayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    file: Annotated[str, msgspec.Meta(min_length=1)]
+    heard: str | None = None
+
+
 class Close(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: Annotated[int, msgspec.Meta(ge=1000, le=4999)] = 1000
     reason: Annotated[str, msgspec.Meta(max_length=120)] = ""
 
 
-Answer = Say | Parrot | Call
+Answer = Say | Play | Parrot | Call
 Step = Answer | ExpectOutput | Wait | Fault | Hang | Close
 
 # The kinds of step, and the field a step written as a plain value fills.
 _STEPS: dict[str, tuple[type[Any], str | None]] = {
     "say": (Say, "text"),
+    "play": (_PlayFile, "file"),
     "parrot": (Parrot, None),
     "call": (Call, None),
     "expect_output": (ExpectOutput, "contains"),
@@ -114,39 +128,48 @@ def saying(texts: tuple[str, ...]) -> Scenario:
     return Scenario(steps=tuple(Say(text) for text in texts), at_end="repeat", name="say")
 
 
+def playing(files: tuple[Path, ...]) -> Scenario:
+    """The scenario that plays WAV files in turn, over and over; raises BadScenario for one that cannot be played."""
+    try:
+        steps = tuple(Play(read(file)) for file in files)
+    except BadRecording as error:
+        raise BadScenario(str(error)) from error
+    return Scenario(steps=steps, at_end="repeat", name="play")
+
+
 def load(path: Path) -> Scenario:
     """The scenario in a file; raises BadScenario, also when the file cannot be read."""
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"), path.parent)
     except (OSError, UnicodeDecodeError, BadScenario) as error:
         raise BadScenario(f"{path}: {error}") from error
 
 
-def parse(text: str) -> Scenario:
-    """The scenario in a YAML text; raises BadScenario."""
+def parse(text: str, directory: Path = Path()) -> Scenario:
+    """The scenario in a YAML text, which names files relative to `directory`; raises BadScenario."""
     try:
         document = msgspec.convert(yaml.load(text, _Loader), _Document)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise BadScenario(str(error)) from error
-    steps = tuple(_step(number, step) for number, step in enumerate(document.steps, start=1))
-    if document.at_end == "repeat" and not any(isinstance(step, Say | Parrot | Call) for step in steps):
-        raise BadScenario("a scenario that repeats needs a step that answers: say, parrot or call")
+    steps = tuple(_step(number, step, directory) for number, step in enumerate(document.steps, start=1))
+    if document.at_end == "repeat" and not any(isinstance(step, Answer) for step in steps):
+        raise BadScenario("a scenario that repeats needs a step that answers: say, play, parrot or call")
     return Scenario(steps=steps, at_end=document.at_end, name=document.name)
 
 
-def _step(number: int, step: dict[str, Any]) -> Step:
+def _step(number: int, step: dict[str, Any], directory: Path) -> Step:
     if len(step) != 1:
         raise BadScenario(f"step {number}: expected one key, found {len(step)}")
     ((kind, value),) = step.items()
     if kind != "fault" and kind not in _STEPS:
         raise BadScenario(f"step {number}: unknown step '{kind}'; there are {', '.join(_STEPS)}, fault")
     try:
-        return _parsed(kind, value)
-    except (BadFault, msgspec.ValidationError) as error:
+        return _parsed(kind, value, directory)
+    except (BadFault, BadRecording, msgspec.ValidationError) as error:
         raise BadScenario(f"step {number} ({kind}): {error}") from error
 
 
-def _parsed(kind: str, value: object) -> Step:
+def _parsed(kind: str, value: object, directory: Path) -> Step:
     if kind == "fault":
         return Fault(parse_session_fault(value if isinstance(value, dict) else {}))
     step_type, plain_field = _STEPS[kind]
@@ -154,5 +177,5 @@ def _parsed(kind: str, value: object) -> Step:
         value = {}
     elif plain_field is not None and not isinstance(value, dict):
         value = {plain_field: value}
-    step: Step = msgspec.convert(value, step_type)
-    return step
+    step: Step | _PlayFile = msgspec.convert(value, step_type)
+    return Play(read(directory / step.file), step.heard) if isinstance(step, _PlayFile) else step

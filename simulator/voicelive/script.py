@@ -1,6 +1,6 @@
 """Walks one session through its scenario. Does not send or time anything: it says what comes next."""
 
-from simulator.voicelive.scenario import Call, ExpectOutput, Parrot, Say, Scenario, Step
+from simulator.voicelive.scenario import Answer, ExpectOutput, Parrot, Scenario, Step
 
 
 class Script:
@@ -26,7 +26,7 @@ class Script:
     def heard(self) -> str | None:
         """The transcript the scenario gives the caller's turn that the next answer belongs to."""
         rest = (*self._scenario.steps[self._at :], Parrot())
-        return next(step.heard for step in rest if isinstance(step, Say | Parrot | Call))
+        return next(step.heard for step in rest if isinstance(step, Answer))
 
     def done(self) -> None:
         """The step was taken; go on to the next."""

@@ -25,6 +25,7 @@ from simulator.voicelive.faults import BadFault, FaultOrder, HandshakeFault, Ser
 from simulator.voicelive.handshake import HandshakeRefused, admit
 from simulator.voicelive.session import Opening, Session
 from simulator.voicelive.speech import Speech
+from simulator.voicelive.trace import Trace
 
 # Ended sessions that `GET /simulator/sessions` still shows.
 _MAX_ENDED = 500
@@ -40,7 +41,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where and how to serve. Port 0 takes a free one; `api_key` None accepts any key."""
+    """Where and how to serve. Port 0 takes a free one; `api_key` None accepts any key; `trace` stays the caller's."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -49,6 +50,7 @@ class ServerSettings:
     faults: FaultOrder = field(default_factory=FaultOrder)
     voice: str = "en-us"
     tls: ssl.SSLContext | None = None
+    trace: Trace | None = None
 
 
 class Server:
@@ -62,6 +64,7 @@ class Server:
         self._connections: dict[str, Connection] = {}
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._stopping = asyncio.Event()
+        self._flushing: asyncio.Task[None] | None = None
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S)
         self.port = 0
 
@@ -75,6 +78,8 @@ class Server:
         site = web.TCPSite(self._runner, self._settings.host, self._settings.port, ssl_context=self._settings.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
+        if self._settings.trace is not None:
+            self._flushing = asyncio.create_task(self._settings.trace.flush_regularly(), name="flushes of the trace")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -82,6 +87,8 @@ class Server:
         for connection in self._connections.values():
             connection.close(1001, "The server is stopping.")
         await self._runner.cleanup()
+        if self._flushing is not None:
+            self._flushing.cancel()
 
     def _application(self) -> web.Application:
         application = web.Application()
@@ -113,16 +120,15 @@ class Server:
         return socket
 
     async def _carry(self, socket: web.WebSocketResponse, transport: asyncio.Transport, opening: Opening) -> None:
-        loop = asyncio.get_running_loop()
-        session = Session(opening, self._settings.behaviour, loop.time())
-        connection = Connection(socket, transport, session, self._speech)
+        session = Session(opening, self._settings.behaviour, time.monotonic())
+        connection = Connection(socket, transport, session, self._speech, self._settings.trace)
         self._connections[session.id] = connection
         _log.info("session opened", session=session.id)
         try:
             await connection.run(self._faults.take_session())
         finally:
             del self._connections[session.id]
-            closed = {"code": connection.close_code, "at_ms": session.record.wall_ms(loop.time())}
+            closed = {"code": connection.close_code, "at_ms": session.record.wall_ms(time.monotonic())}
             self._ended.append({**session.shown(), "state": "closed", "closed": closed})
             _log.info("session closed", session=session.id, code=connection.close_code)
 
@@ -176,5 +182,5 @@ def _http_error(status: int, code: str, message: str) -> web.Response:
 
 
 def _epoch_s() -> float:
-    """Unix time minus the loop's time, which sessions run on."""
-    return time.time() - asyncio.get_running_loop().time()
+    """Unix time minus the time that sessions run on."""
+    return time.time() - time.monotonic()

@@ -26,7 +26,7 @@ from simulator.voicelive.profiles import DEPLOYED
 from simulator.voicelive.record import Record
 from simulator.voicelive.refusal import Refused, invalid_type, invalid_value, table, text, whole
 from simulator.voicelive.responder import Responder, Response
-from simulator.voicelive.scenario import Answer, Call, Close, ExpectOutput, Fault, Hang, Parrot, Say, Step, Wait
+from simulator.voicelive.scenario import Answer, Call, Close, ExpectOutput, Fault, Hang, Play, Say, Step, Wait
 from simulator.voicelive.script import Script
 
 # The largest audio one append may carry.
@@ -39,6 +39,12 @@ _AGENT_MODEL = "gpt-4.1-mini"
 
 # What a parrot says when nobody has said anything yet.
 _NOTHING_HEARD = "I am listening."
+
+# In a monologue, how much of an answer is still to be heard when the audio of the next one begins to come.
+_MONOLOGUE_LEAD_S = 0.5
+
+# Between two answers of a monologue at least; those without audio would follow each other without end.
+_MONOLOGUE_PAUSE_S = 0.1
 
 Handler = Callable[["Session", Mapping[str, Any], float], None]
 
@@ -75,7 +81,7 @@ class Session:
         self._listener.on_turn = self._answer_turn
         self._listener.transcript = lambda: self._script.heard or behaviour.heard
         self._responder = Responder(manner, *common)
-        self._responder.after_done = self._go_on
+        self._responder.after_done = self._after_response
         self._script = Script(behaviour.scenario)
         self._script_waits = False
 
@@ -182,6 +188,8 @@ class Session:
         self._configuration.update(table(event, "session"), audio_heard=self._listener.heard_ms > 0)
         self._listener.reconfigure()
         self._outlet.send(shapes.session_event("session.updated", self._configuration.session), now)
+        if self._manner.monologue:
+            self._speak_on(now)
 
     def _on_bad_append(self, event: Mapping[str, Any], now: float) -> None:
         text(event, "audio")
@@ -282,6 +290,20 @@ class Session:
         else:
             self._go_on(now)
 
+    def _after_response(self, now: float) -> None:
+        self._go_on(now)
+        if self._manner.monologue:
+            self._agenda.at(max(self._monologue_due, now + _MONOLOGUE_PAUSE_S), self._speak_on)
+
+    @property
+    def _monologue_due(self) -> float:
+        return self._responder.heard_until - _MONOLOGUE_LEAD_S - self._manner.first_audio_s
+
+    def _speak_on(self, now: float) -> None:
+        """Begin the next answer of a monologue, unless one is under way or there is still much to be heard."""
+        if self._responder.active is None and now >= self._monologue_due:
+            self._create_response({}, None, now)
+
     def _go_on(self, now: float) -> None:
         """Take scenario steps until one has to wait: for time, for the client, or for an answer to be finished."""
         while not self._script_waits and not self._outlet.muted:
@@ -289,12 +311,12 @@ class Session:
             if response is not None and response.kind:
                 return
             step = self._script.step
-            if isinstance(step, Say | Parrot | Call | ExpectOutput) and response is None:
+            if isinstance(step, Answer | ExpectOutput) and response is None:
                 return
             self._take_step(step, response, now)
 
     def _take_step(self, step: Step, response: Response | None, now: float) -> None:
-        if isinstance(step, Say | Parrot | Call) and response is not None:
+        if isinstance(step, Answer) and response is not None:
             self._answer(response, step, now)
             return
         if isinstance(step, ExpectOutput):
@@ -328,6 +350,8 @@ class Session:
         self._script.done()
         if isinstance(step, Say):
             self._responder.say(response, step.text, None, now)
+        elif isinstance(step, Play):
+            self._responder.say(response, step.recording.name, step.recording, now)
         elif turn is None:
             self._responder.say(response, _NOTHING_HEARD, None, now)
         else:

@@ -1,7 +1,7 @@
 """Speaks texts with espeak-ng and converts audio, off the event loop. Does not decide what is said.
 
 At most `CONCURRENT` syntheses run at once, each with a time limit; recent ones are kept, so that a greeting spoken to
-every caller is made once.
+every caller is made once, and so are recordings. What callers said is converted and forgotten.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import shutil
 from collections import OrderedDict
 
 from simulator.voicelive.audio import AudioFormat, Clip, convert
+from simulator.voicelive.recordings import Recording
 
 COMMAND = "espeak-ng"
 CONCURRENT = 2
@@ -34,7 +35,7 @@ class Speech:
         self._voice = voice
         self._command = command
         self._slots = asyncio.Semaphore(CONCURRENT)
-        self._cache: OrderedDict[tuple[str, AudioFormat], bytes] = OrderedDict()
+        self._cache: OrderedDict[tuple[str | Recording, AudioFormat], bytes] = OrderedDict()
         self._cached_bytes = 0
 
     def check(self) -> None:
@@ -42,8 +43,8 @@ class Speech:
         if shutil.which(self._command) is None:
             raise SpeechFailed(f"{self._command} is not installed; on Debian: apt-get install espeak-ng")
 
-    async def render(self, source: str | Clip, to: AudioFormat) -> bytes:
-        """A text spoken, or a clip converted, as bytes of format `to`; raises SpeechFailed."""
+    async def render(self, source: str | Clip | Recording, to: AudioFormat) -> bytes:
+        """A text spoken, or audio converted, as bytes of format `to`; raises SpeechFailed."""
         if isinstance(source, Clip):
             return await asyncio.to_thread(convert, source, to)
         async with self._slots:
@@ -51,7 +52,8 @@ class Speech:
             if cached is not None:
                 self._cache.move_to_end((source, to))
                 return cached
-            audio = await asyncio.to_thread(convert, await self._speak(source), to)
+            clip = source.clip if isinstance(source, Recording) else await self._speak(source)
+            audio = await asyncio.to_thread(convert, clip, to)
         self._keep((source, to), audio)
         return audio
 
@@ -78,7 +80,7 @@ class Speech:
         rate = int.from_bytes(wav[_RATE_AT : _RATE_AT + 4], "little")
         return Clip(wav[_SAMPLES_AT:], AudioFormat("pcm16", rate))
 
-    def _keep(self, key: tuple[str, AudioFormat], audio: bytes) -> None:
+    def _keep(self, key: tuple[str | Recording, AudioFormat], audio: bytes) -> None:
         self._cached_bytes += len(audio) - len(self._cache.get(key, b""))
         self._cache[key] = audio
         while self._cached_bytes > _CACHE_BYTES:

@@ -6,6 +6,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from simulator.voicelive.audio import OUTPUT_FORMATS
 from simulator.voicelive.cli import main
 from simulator.voicelive.speech import Speech, SpeechFailed
+from tests.unit.simulator.voicelive.driving import tone, write_wav
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,11 +113,69 @@ async def test_a_certificate_makes_it_wss(tmp_path: Path) -> None:
             assert (await connection.recv()).type == "session.created"
 
 
+async def test_the_sdk_trusts_the_certificate_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    async with running("--tls-cert", str(cert), "--tls-key", str(key)) as (first, _):
+        client = [sys.executable, "-c", _SDK_CLIENT, first["endpoint"]]
+        process = await asyncio.create_subprocess_exec(*client, stdout=asyncio.subprocess.PIPE)
+        output, _ = await process.communicate()
+    assert output == b"session.created\n"
+
+
+# aiohttp makes its default TLS context when it is imported, so the variable must be there before.
+_SDK_CLIENT = """
+import asyncio, sys
+from azure.ai.voicelive.aio import connect
+from azure.core.credentials import AzureKeyCredential
+
+async def main():
+    async with connect(credential=AzureKeyCredential("k"), endpoint=sys.argv[1], model="gpt-4.1-mini") as connection:
+        print((await connection.recv()).type)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_recording_is_played_sample_for_sample(tmp_path: Path) -> None:
+    samples = tone(1000, 24000)
+    wav = write_wav(tmp_path / "greeting.wav", samples, 24000)
+    async with running("--mode", "play", "--play", str(wav), "--pace", "instant") as (first, _):
+        async with connecting(first["endpoint"]) as connection:
+            await connection.response.create()
+            heard = b""
+            while (event := await connection.recv()).type != "response.done":
+                heard += event.delta if event.type == "response.audio.delta" else b""
+    assert heard == samples.tobytes()
+    assert event.response.output[0].content[0].transcript == "greeting"
+
+
+async def test_a_monologue_goes_on_by_itself_and_the_trace_holds_it(tmp_path: Path) -> None:
+    wav, trace = write_wav(tmp_path / "short.wav", tone(300)), tmp_path / "trace"
+    options = ["--mode", "play", "--play", str(wav), "--monologue", "--pace", "instant", "--trace", str(trace)]
+    before_ns = time.time_ns()
+    async with running(*options) as (first, _):
+        async with connecting(first["endpoint"]) as connection:
+            await connection.session.update(session={"output_audio_format": "g711_ulaw"})
+            received: list[Any] = []
+            while [event.type for event in received].count("response.done") < 3:
+                received.append(await connection.recv())
+    lines = [line.split(b" ", 3) for line in trace.read_bytes().splitlines()]
+    times = [int(line[0]) for line in lines]
+    assert before_ns < times[0] and times == sorted(times) and times[-1] < time.time_ns()
+    assert len({line[1] for line in lines}) == 1
+    assert [json.loads(line[3])["type"] for line in lines if line[2] == b"in"] == ["session.update"]
+    sent = [json.loads(line[3])["event_id"] for line in lines if line[2] == b"out"]
+    assert sent[: len(received)] == [event.event_id for event in received]
+
+
 def test_help_names_every_mode() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "simulator", "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
     )
-    assert "parrot|say|script" in done.stdout
+    assert "parrot|say|play|script" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -125,6 +185,11 @@ def test_help_names_every_mode() -> None:
         (["--say", "Hello."], "--mode say and --say belong together"),
         (["--mode", "script"], "--mode script and --script belong together"),
         (["--mode", "script", "--script", "/nonexistent.yaml"], "nonexistent.yaml"),
+        (["--mode", "play"], "--mode play and --play belong together"),
+        (["--mode", "play", "--play", "/nonexistent.wav"], "nonexistent.wav"),
+        (["--mode", "play", "--play", __file__], "file does not start with RIFF id"),
+        (["--monologue"], "--monologue needs something to say"),
+        (["--trace", "/nonexistent/trace"], "/nonexistent/trace"),
         (["--faults", '{"sessions": [{}]}'], "missing required field `kind`"),
         (["--faults", "@/nonexistent.json"], "nonexistent.json"),
         (["--tls-cert", __file__], "--tls-cert and --tls-key belong together"),

@@ -6,15 +6,18 @@ It makes no assertions.
 import base64
 import json
 import random
+import wave
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simulator.voicelive.actions import Action, Render, Send
-from simulator.voicelive.audio import AudioFormat, Clip, Samples, convert, encode
+from simulator.voicelive.audio import AudioFormat, Samples, convert, encode
 from simulator.voicelive.behaviour import Behaviour
 from simulator.voicelive.ids import Ids
+from simulator.voicelive.recordings import Recording
 from simulator.voicelive.session import Opening, Session
 from simulator.voicelive.wire import encode as encode_event
 
@@ -52,6 +55,16 @@ def silence(ms: float, fmt: AudioFormat = ULAW) -> bytes:
 def spoken(text: str, fmt: AudioFormat = ULAW) -> bytes:
     """What the fake voice makes of `text`."""
     return encode(tone(len(text) * _MS_PER_CHARACTER, fmt.rate, level=0.1), fmt)
+
+
+def write_wav(path: Path, samples: Samples, rate: int = 8000, channels: int = 1) -> Path:
+    """A 16-bit WAV file with these samples."""
+    with wave.open(str(path), "wb") as wav:
+        wav.setnchannels(channels)
+        wav.setsampwidth(2)
+        wav.setframerate(rate)
+        wav.writeframes(samples.astype("<i2").tobytes())
+    return path
 
 
 class Drive:
@@ -147,9 +160,10 @@ class Drive:
 
 
 def _render(action: Render) -> bytes:
-    if isinstance(action.source, Clip):
-        return convert(action.source, action.to)
-    return spoken(action.source, action.to)
+    if isinstance(action.source, str):
+        return spoken(action.source, action.to)
+    clip = action.source.clip if isinstance(action.source, Recording) else action.source
+    return convert(clip, action.to)
 
 
 def types(events: Iterable[Event]) -> list[str]:

@@ -20,6 +20,12 @@ def test_time_counts_all_audio_ever_appended() -> None:
     assert buffer.total_ms == 3 * IDLE_KEEP_MS
 
 
+def test_what_is_skipped_counts_and_is_not_kept() -> None:
+    buffer = InputBuffer(ULAW)
+    buffer.skip(bytes(8000))
+    assert (buffer.total_ms, buffer.between(0, 1000).data) == (1000, b"")
+
+
 def test_what_is_kept_is_bounded() -> None:
     for growing, keep_ms in ((False, IDLE_KEEP_MS), (True, UTTERANCE_KEEP_MS)):
         buffer = InputBuffer(ULAW)

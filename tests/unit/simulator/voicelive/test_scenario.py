@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from simulator.voicelive.faults import SessionFault
+from simulator.voicelive.recordings import read
 from simulator.voicelive.scenario import (
     BadScenario,
     Call,
@@ -13,14 +14,17 @@ from simulator.voicelive.scenario import (
     Fault,
     Hang,
     Parrot,
+    Play,
     Say,
     Scenario,
     Wait,
     load,
     parse,
+    playing,
     saying,
 )
 from simulator.voicelive.script import Script
+from tests.unit.simulator.voicelive.driving import tone, write_wav
 
 EXAMPLES = sorted((Path(__file__).parents[4] / "simulator" / "scenarios").glob("*.yaml"))
 
@@ -87,6 +91,8 @@ def test_there_are_examples() -> None:
         ("steps: [{say: {text: a, loud: true}}]", "unknown field `loud`"),
         ("steps: [{call: {arguments: {}}}]", "missing required field `name`"),
         ("steps: [{fault: {kind: flood}}]", "Invalid enum value 'flood'"),
+        ("steps: [{play: gone.wav}]", r"step 1 \(play\): gone.wav: No such file"),
+        ("steps: [{play:}]", "missing required field `file`"),
         ("steps: [{fault:}]", "missing required field `kind`"),
         ("steps: [{wait: 1}]\nat_end: repeat", "needs a step that answers"),
         ("steps: [{say: a}]\nat_end: stop", "at_end"),
@@ -104,6 +110,24 @@ def test_a_bad_scenario_is_refused_with_the_reason(text: str, complaint: str) ->
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadScenario, match=r"gone\.yaml"):
         load(tmp_path / "gone.yaml")
+
+
+def test_recordings_lie_beside_the_scenario(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "hello.wav", tone(100))
+    (tmp_path / "scenario.yaml").write_text("steps: [{play: hello.wav}, {play: {file: hello.wav, heard: Hi.}}]")
+    assert load(tmp_path / "scenario.yaml").steps == (Play(read(wav)), Play(read(wav), heard="Hi."))
+
+
+def test_recordings_are_played_in_turn(tmp_path: Path) -> None:
+    files = tuple(write_wav(tmp_path / name, tone(100)) for name in ("a.wav", "b.wav"))
+    scenario = playing(files)
+    assert scenario.steps == tuple(Play(read(file)) for file in files)
+    assert scenario.at_end == "repeat"
+
+
+def test_a_recording_that_cannot_be_played_is_a_bad_scenario(tmp_path: Path) -> None:
+    with pytest.raises(BadScenario, match=r"gone\.wav: No such file"):
+        playing((tmp_path / "gone.wav",))
 
 
 def test_a_repeating_script_starts_again() -> None:

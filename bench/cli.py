@@ -1,0 +1,192 @@
+"""The benchmarks' command line: reads options, runs, prints.
+
+It measures nothing itself. Tables go to standard output, progress to standard error; exit code 1 says that a
+measurement could not be made, and why.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+from rich.console import Console
+
+from admin.ports import PortTaken
+from bench import audio, churn, density, dispatch, latency, machine, report, suite
+from bench.baselines import BASELINES
+from bench.load.clips import ClipError
+from bench.load.rtp import RtpLoadError
+from bench.medians import median_of
+from bench.progress import Progress
+from bench.rig import RigError, subdirectory
+
+Result = dict[str, Any]
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_RUNS = click.option("--runs", default=1, show_default=True, type=click.IntRange(1, 99), help="Print medians of these.")
+_FORMAT = click.option(
+    "--format", "audio_format", default="g711", show_default=True, type=click.Choice(["g711", "pcm16"])
+)
+_UPLINK = click.option(
+    "--uplink-ms", default=20, show_default=True, type=click.IntRange(20, 200), help="Audio per append; 20, 40 ... 200."
+)
+_CALLS = click.IntRange(1, density.MAX_CALLS)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure voicepool on this machine: two cores, nothing else running. `make bench` runs everything."""
+
+
+@main.command("density")
+@click.option("--calls", default=100, show_default=True, type=_CALLS, help="Simultaneous calls; where --search begins.")
+@_FORMAT
+@_UPLINK
+@click.option("--tls", is_flag=True, help="wss:// to the model.")
+@click.option("--srtp", is_flag=True, help="SRTP to the callers.")
+@click.option(
+    "--seconds", default=15.0, show_default=True, type=click.FloatRange(1, 3600), help="Length of the window."
+)
+@click.option("--search", is_flag=True, help="Double the calls until quality breaks; report the last good number.")
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    type=click.Choice([*BASELINES, "none"]),
+    help="Compare with these instead of all; none for none.",
+)
+@_RUNS
+@_JSON
+def density_command(
+    search: bool, baselines: tuple[str, ...], runs: int, as_json: bool, calls: int, **options: Any
+) -> None:
+    """What one call costs on one core, and how many fit."""
+    chosen = tuple(name for name in baselines if name != "none") if baselines else tuple(BASELINES)
+    wanted = density.Options(calls=calls, baselines=() if search else chosen, **options)
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        if not search:
+            return (await density.run(wanted, directory, progress)).as_json()
+        found, ended_by = await density.search(replace(wanted, calls=calls), directory, progress)
+        return {**found.as_json(), "search_ended_by": ended_by}
+
+    _measure("density", once, runs, as_json)
+
+
+@main.command("latency")
+@click.option("--calls", default=1, show_default=True, type=_CALLS, help="Simultaneous conversations.")
+@_FORMAT
+@_UPLINK
+@click.option(
+    "--seconds", default=40.0, show_default=True, type=click.FloatRange(8, 3600), help="Length of the window."
+)
+@_RUNS
+@_JSON
+def latency_command(runs: int, as_json: bool, **options: Any) -> None:
+    """What callers feel: uplink, downlink, barge-in, set-up."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await latency.run(latency.Options(**options), directory, progress)).as_json()
+
+    _measure("latency", once, runs, as_json)
+
+
+@main.command("dispatch")
+@click.option("--rate", type=click.FloatRange(1, 10_000), help="Offer this rate only, instead of searching.")
+@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(1, 3600), help="Time for each rate.")
+@_RUNS
+@_JSON
+def dispatch_command(rate: float | None, seconds: float, runs: int, as_json: bool) -> None:
+    """How many new calls per second one dispatcher places, and how long an INVITE takes through it."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        progress.say("dispatch: " + (f"{rate:.0f} calls/s" if rate else "searching the highest rate"))
+        return asdict(await dispatch.run(rate, seconds, directory))
+
+    _measure("dispatch", once, runs, as_json)
+
+
+@main.command("churn")
+@click.option(
+    "--per-second", default=20.0, show_default=True, type=click.FloatRange(0.1, 100), help="Calls per second."
+)
+@click.option("--seconds", default=300.0, show_default=True, type=click.FloatRange(1, 86_400))
+@_JSON
+def churn_command(as_json: bool, **options: Any) -> None:
+    """Whether memory or descriptors are left behind by many short calls."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await churn.run(churn.Options(**options), directory, progress)).as_json()
+
+    _measure("churn", once, 1, as_json)
+
+
+@main.command("audio")
+@_JSON
+def audio_command(as_json: bool) -> None:
+    """What the path does to the audio: noise, distortion, delay, PESQ."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await audio.run(audio.Options(), directory, progress)).as_json()
+
+    _measure("audio", once, 1, as_json)
+
+
+@main.command("all")
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 99), help="Medians of these.")
+@click.option("--into", default="bench", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+def all_command(runs: int, into: Path) -> None:
+    """Everything, in about 40 minutes: results.json, RESULTS.md and pictures into a directory."""
+
+    async def everything(directory: Path, progress: Progress) -> Result:
+        return await suite.run(runs, directory, into, progress)
+
+    _print("all", _run(everything), as_json=False)
+
+
+@main.command("report")
+@click.option("--into", default="bench", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+def report_command(into: Path) -> None:
+    """Write RESULTS.md and the pictures again from results.json."""
+    report.write(json.loads((into / "results.json").read_text("utf-8")), into)
+
+
+def _measure(name: str, once: Callable[[Path, Progress], Awaitable[Result]], runs: int, as_json: bool) -> None:
+    async def all_runs(directory: Path, progress: Progress) -> Result:
+        results = []
+        for number in range(runs):
+            if runs > 1:
+                progress.say(f"run {number + 1} of {runs}")
+            results.append(await once(subdirectory(directory, f"run{number}"), progress))
+        return {**median_of(results), "runs": runs, "machine": machine.describe()}
+
+    _print(name, _run(all_runs), as_json)
+
+
+def _run(work: Callable[[Path, Progress], Awaitable[Result]]) -> Result:
+    """Runs in a directory that is gone afterwards; what cannot be measured ends the program with the reason."""
+
+    async def bounded(directory: Path) -> Result:
+        return await work(directory, Progress())
+
+    with tempfile.TemporaryDirectory(prefix="voicepool-bench-") as directory:
+        try:
+            return uvloop.run(bounded(Path(directory)))
+        except (RigError, RtpLoadError, ClipError, PortTaken) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _print(name: str, result: Result, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    for table in report.tables(name, result):
+        console.print(table.as_rich())
+        console.print()
+    console.print(machine.in_one_line(result["machine"]), style="dim", soft_wrap=True)

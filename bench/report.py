@@ -1,0 +1,198 @@
+"""Results as people read them: tables for the terminal, RESULTS.md and pictures.
+
+It reads the plain values that `--json` prints and results.json holds, and measures nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table as RichTable
+
+from bench import machine, plots
+from bench.baselines import BASELINES
+
+Result = Mapping[str, Any]
+
+BARS = {"g711 20 ms": 0.5, "pcm16 40 ms": 0.7, "g711 100 ms": 0.33}
+"""CPU per call to stay under, in percent of a core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of texts; a heading that begins with > is one of numbers."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def as_rich(self) -> RichTable:
+        """Returns the table for a terminal."""
+        table = RichTable(title=self.title, title_justify="left", box=None, pad_edge=False, padding=(0, 2))
+        for heading in self.headings:
+            table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def as_markdown(self) -> str:
+        """Returns the table in Markdown, title left out."""
+        rule = ["---:" if heading.startswith(">") else "---" for heading in self.headings]
+        lines = [[heading.lstrip(">") for heading in self.headings], rule, *self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def point_name(point: Result) -> str:
+    """Returns what a density point is called: format, chunk, and what is encrypted."""
+    encrypted = "".join(f", {name.upper()}" for name in ("tls", "srtp") if point[name])
+    return f"{point['format']} {point['uplink_ms']} ms{encrypted}"
+
+
+def tables(name: str, result: Result) -> list[Table]:
+    """Returns the tables of one benchmark's result, or of all of them."""
+    makers = {
+        "density": lambda: [density_table([result]), baseline_table(result)],
+        "latency": lambda: [latency_table([result])],
+        "dispatch": lambda: [dispatch_table(result)],
+        "churn": lambda: [churn_table(result)],
+        "audio": lambda: [audio_table(result)],
+    }
+    if name != "all":
+        return makers[name]()
+    points = list(result["density"].values())
+    return [
+        density_table(points),
+        baseline_table(points[0]),
+        search_table(result["search"]),
+        latency_table(list(result["latency"].values())),
+        dispatch_table(result["dispatch"]),
+        churn_table(result["churn"]),
+        audio_table(result["audio"]),
+    ]
+
+
+def density_table(points: Sequence[Result]) -> Table:
+    """Returns what a call costs at each point."""
+    names = [name for name in BASELINES if all(name in point["baselines"] for point in points)]
+    headings = ["format, chunk", ">calls", ">CPU per call", *(f">x {name}" for name in names)]
+    headings += [">kB per call", ">idle MB", ">RTP p50", ">p99", ">max", ">underruns", ">loop lag max", ">load core"]
+    rows = []
+    for point in points:
+        spacing, ratios = point["rtp_spacing_ms"], [point["baselines"][name]["ratio"] for name in names]
+        rows.append(
+            [
+                point_name(point),
+                f"{point['calls']:.0f}",
+                f"{point['cpu_percent_per_call']:.3f} %",
+                *(f"{ratio:.2f}" for ratio in ratios),
+                f"{point['rss_kb_per_call']:.0f}",
+                f"{point['idle_rss_mb']:.0f}",
+                *(f"{spacing[name]:.2f} ms" for name in ("p50", "p99", "max")),
+                f"{point['underruns']:.0f}",
+                f"{point['loop_lag_ms']['max']:.1f} ms",
+                f"{point['load']['core_percent']:.0f} %",
+            ]
+        )
+    return Table("Density: one worker process on one core, both sides speaking all the time", headings, rows)
+
+
+def baseline_table(point: Result) -> Table:
+    """Returns what the worker is compared with."""
+    rows = [
+        [
+            f"{name}: {BASELINES[name].what}",
+            f"{baseline['calls']:.0f}",
+            f"{baseline['cpu_percent_per_call']:.3f} %",
+            f"{baseline['rtp_spacing_ms']['p99']:.2f} ms",
+        ]
+        for name, baseline in point["baselines"].items()
+    ]
+    return Table("Baselines, same run and load", ["baseline", ">calls", ">CPU per call", ">RTP p99"], rows)
+
+
+def search_table(searches: Sequence[Result]) -> Table:
+    """Returns how many calls fitted."""
+    rows = [
+        [
+            point_name(found),
+            f"{found['calls']:.0f}",
+            f"{found['calls'] * found['cpu_percent_per_call']:.0f} %",
+            f"{found['rtp_spacing_ms']['p99']:.2f} ms",
+            f"{found['underruns']:.0f}",
+            found["search_ended_by"],
+        ]
+        for found in searches
+    ]
+    headings = ["format, chunk", ">calls", ">of the core", ">RTP p99", ">underruns", "what ended the search"]
+    return Table("Most calls on one core, doubling until quality broke", headings, rows)
+
+
+def latency_table(results: Sequence[Result]) -> Table:
+    """Returns what callers feel."""
+    rows = []
+    for result in results:
+        setup = result["setup_ms"]
+        figures = {
+            "uplink: packet sent -> append received": result["uplink_ms"],
+            "downlink: audio delta sent -> first packet": result["downlink_ms"],
+            "barge-in: speech_started sent -> last old packet": result["bargein_ms"],
+            "INVITE -> 100": setup["trying"],
+            "INVITE -> 200": setup["answered"],
+            "INVITE -> greeting's first packet": setup["greeting"],
+            "simulator's own handshake": result["simulator_handshake_ms"],
+        }
+        for name, figure in figures.items():
+            values = (f"{figure[each]:.1f} ms" for each in ("p50", "p95", "max"))
+            rows.append([f"{result['calls']:.0f}", name, *values, f"{figure['count']:.0f}"])
+    return Table("Latency, G.711, 20 ms chunks", [">calls", "what", ">p50", ">p95", ">max", ">times"], rows)
+
+
+def dispatch_table(result: Result) -> Table:
+    """Returns what one dispatcher does."""
+    invite = result["invite_ms"]
+    rows = [
+        ["new calls per second, sustained", f"{result['calls_per_s']:.0f}"],
+        ["INVITE in -> INVITE out at 100/s, p50", f"{invite['p50']:.2f} ms"],
+        ["... p95", f"{invite['p95']:.2f} ms"],
+        ["... max", f"{invite['max']:.2f} ms"],
+        ["dispatcher's CPU per call at the highest rate", f"{result['cpu_ms_per_call']:.2f} ms"],
+        ["limited by", f"{result['limited_by']} ({result['reason']})"],
+    ]
+    return Table("Dispatch: one dispatcher process, leases in Redis", ["what", ">value"], rows)
+
+
+def churn_table(result: Result) -> Table:
+    """Returns what many calls left behind."""
+    rows = [["calls", f"{result['calls']:.0f}", f"{result['failed']:.0f} failed, {result['records']:.0f} records"]]
+    for name, unit in (("rss_mb", "MB"), ("descriptors", ""), ("threads", "")):
+        figure = result[name]
+        rows.append([name.removesuffix("_mb"), f"{figure['start']:g} {unit}", f"{figure['end']:g} {unit}"])
+    title = f"Churn: {result['calls_per_s']:.0f} calls/s for {result['seconds']:.0f} s"
+    return Table(title, ["what", ">start", ">end"], rows)
+
+
+def audio_table(result: Result) -> Table:
+    """Returns what the path does to the audio."""
+    return Table("", [], [])
+
+
+def write(results: Result, into: Path) -> None:
+    """Writes RESULTS.md and its pictures."""
+    pictures = plots.draw_all(results, into)
+    described = results["machine"]
+    parts = [
+        "# Results",
+        "Written by `make bench` (`python -m bench all`); what is measured and how is in [README.md](README.md).",
+        f"{described['date']}, {machine.in_one_line(described)}; {_packages(described)}. "
+        f"Medians of {results['runs']} passes, except search, audio and churn, which ran once; `max`, `underruns` and "
+        "the like are the worst of all passes. Everything in one table was measured side by side on the same machine.",
+    ]
+    for table in tables("all", results):
+        parts += [f"## {table.title}", table.as_markdown()]
+        parts += [f"![{table.title}]({picture})" for picture in pictures.get(table.title.split(":")[0], [])]
+    (into / "RESULTS.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
+def _packages(described: Result) -> str:
+    return ", ".join(f"{name} {version}" for name, version in described["packages"].items())
