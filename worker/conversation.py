@@ -3,7 +3,6 @@
 It knows no SIP. What the session decides is in `worker/voicelive/session.py`; here it is only done.
 """
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -39,23 +38,21 @@ class Conversation:
     async def run(self, connection: Connection, on_ready: Callable[[], None]) -> None:
         """Carries the conversation until it is cancelled; calls `on_ready` once the caller may be answered.
 
-        Raises UpstreamError (alone or in a group) when the session cannot be set up or the connection is gone.
+        Raises UpstreamError when the session cannot be set up or the connection is gone.
         """
-        self._uplink = Uplink(self._port, connection.append)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._uplink.run(), name="uplink")
-            async for event in connection.events():
-                for action in self._session.receive(event):
-                    if isinstance(action, sessions.Ready):
-                        self.session_id = action.session_id
-                        on_ready()
-                    else:
-                        await self._do(action, connection)
+        async for event in connection.events():
+            for action in self._session.receive(event):
+                if isinstance(action, sessions.Ready):
+                    self.session_id = action.session_id
+                    self._uplink = Uplink(self._port, connection)  # not before: the session's input format stands now
+                    on_ready()
+                else:
+                    await self._do(action, connection)
 
     def wake(self) -> None:
         """Moves audio: caller audio is waiting, and the playout may have room again."""
         if self._uplink is not None:
-            self._uplink.wake()
+            self._uplink.send()
         self._downlink.top_up()
         if self._playout_mark:
             self._note_playout()

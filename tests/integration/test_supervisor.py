@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from admin.ports import free_udp_range
 from shared.control.connection import connect
 from shared.control.workers import WorkerRow, Workers
-from admin.ports import free_udp_range
 from tests.acceptance.pool import alive, until
 from tests.acceptance.process import PoolProcess
 

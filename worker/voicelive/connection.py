@@ -2,9 +2,11 @@
 
 It does not decide anything about the conversation; `session.py` does. Audio does not pass through the SDK's typed
 models: they cost more per message than everything else a call does (ARCHITECTURE.md, "Why not").
+
+    events, session.update      SDK -> aiohttp -> transport
+    caller audio                append_frame -----> transport     no task, no await: it happens 50 times a second
 """
 
-import binascii
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 
 from shared.errors import UpstreamError
 from worker.voicelive.events import MalformedEvent, Other, ServerEvent, decode
+from worker.voicelive.frames import append_frame
 
 log = structlog.get_logger()
 
@@ -30,8 +33,8 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 PING_INTERVAL_S = 20.0
 """A WebSocket ping goes out this often, and the connection counts as dead when half that time brings no pong."""
 
-_APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
-_APPEND_TAIL = b'"}'
+BACKLOG_MAX_BYTES = 16 * 1024
+"""Bytes on their way out beyond which no more audio should be appended: about a second of it in most formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,9 @@ class Connection:
         self._sdk = sdk
         # The SDK has no public way to send prepared bytes, nor one to learn the real close code.
         self._socket: aiohttp.ClientWebSocketResponse = sdk._connection
+        # A whole frame may be written between those of aiohttp unless those are compressed, which we do not ask for.
+        assert not self._socket.compress
+        self._transport = self._socket._writer.transport
         self.malformed = 0
         """Messages that were no events; they are dropped."""
 
@@ -70,16 +76,18 @@ class Connection:
         if self.malformed == 1:  # the first says it all, a thousand would say no more
             log.warning("voicelive.malformed_event", reason=str(error))
 
-    async def append(self, audio: bytes) -> None:
-        """Sends caller audio (input_audio_buffer.append) in the session's input format."""
-        encoded = binascii.b2a_base64(audio, newline=False)
-        await self._send(_APPEND_HEAD + encoded + _APPEND_TAIL)
+    @property
+    def congested(self) -> bool:
+        """Whether what was sent has not gone out yet: more audio would only wait here."""
+        return self._transport.get_write_buffer_size() > BACKLOG_MAX_BYTES
 
-    async def _send(self, frame: bytes) -> None:
-        try:
-            await self._socket.send_frame(frame, WSMsgType.TEXT)
-        except (aiohttp.ClientError, ConnectionError, RuntimeError) as error:
-            raise UpstreamError("connection closed", status=self._socket.close_code) from error
+    def append(self, audio: bytes) -> None:
+        """Sends caller audio (input_audio_buffer.append) in the session's input format.
+
+        It never waits; see `congested`. On a connection that is closing it does nothing: `events()` says so.
+        """
+        if not self._transport.is_closing():
+            self._transport.write(append_frame(audio))
 
     async def update_session(self, session: dict[str, Any]) -> None:
         """Sends session.update."""

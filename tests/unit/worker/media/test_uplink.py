@@ -3,10 +3,8 @@
 import asyncio
 from functools import partial
 
-import pytest
 from pjaudioport import take_ready, wake_fd
 
-from shared.errors import UpstreamError
 from tests.unit.worker.pjsip.bridge import Bridge
 from worker.media.pump import Pump
 from worker.media.uplink import Uplink
@@ -15,12 +13,13 @@ from worker.media.uplink import Uplink
 class Sent:
     """Collects what an uplink sends and says when it was `enough`."""
 
-    def __init__(self, enough: int) -> None:
+    def __init__(self, enough: int = 0) -> None:
         self.chunks: list[bytes] = []
         self.complete = asyncio.Event()
+        self.congested = False
         self._enough = enough
 
-    async def append(self, audio: bytes) -> None:
+    def append(self, audio: bytes) -> None:
         self.chunks.append(audio)
         if sum(map(len, self.chunks)) >= self._enough:
             self.complete.set()
@@ -32,11 +31,9 @@ async def test_audio_is_sent_in_chunks_of_the_wake_time_and_nothing_is_lost(brid
     bridge.tick()
     caller.read()
     sent = Sent(160 * 10)
-    uplink = Uplink(caller, sent.append)
     pump = Pump(wake_fd(), take_ready)
     pump.start()
-    pump.add(caller.id, uplink.wake)
-    running = asyncio.create_task(uplink.run())
+    pump.add(caller.id, Uplink(caller, sent).send)
     audio = bytes(range(160)) * 10
     speaker.write(audio)
     for _ in range(11):
@@ -44,7 +41,6 @@ async def test_audio_is_sent_in_chunks_of_the_wake_time_and_nothing_is_lost(brid
         await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await sent.complete.wait()
-    running.cancel()
     pump.stop()
     assert audio.replace(b"\x7f", b"\xff") in b"".join(sent.chunks).replace(b"\x7f", b"\xff")
     assert all(len(chunk) >= 2 * 160 for chunk in sent.chunks)
@@ -73,15 +69,19 @@ async def test_a_removed_port_wakes_nobody(bridge: Bridge) -> None:
     assert set(woken) == {speaker.id}
 
 
-async def test_a_connection_that_is_gone_ends_the_uplink(bridge: Bridge) -> None:
-    async def gone(audio: bytes) -> None:
-        raise UpstreamError("connection closed", status=1006)
-
+def test_while_the_connection_is_congested_audio_waits_in_the_port(bridge: Bridge) -> None:
     speaker, caller = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
     bridge.pair(speaker, caller)
-    bridge.tick(2)
-    uplink = Uplink(caller, gone)
-    uplink.wake()
-    with pytest.raises(UpstreamError):
-        async with asyncio.timeout(5):
-            await uplink.run()
+    bridge.tick()
+    caller.read()
+    sent = Sent()
+    uplink = Uplink(caller, sent)
+    sent.congested = True
+    speaker.write(bytes(range(160)) * 3)
+    for _ in range(4):
+        bridge.tick()
+        uplink.send()
+    assert not sent.chunks
+    sent.congested = False
+    uplink.send()
+    assert len(sent.chunks) == 1 and len(sent.chunks[0]) >= 3 * 160
