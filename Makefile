@@ -3,7 +3,7 @@
 VOICEPOOL = .venv/bin/voicepool
 
 .DEFAULT_GOAL = help
-.PHONY: help run test check setup clean clean-cache
+.PHONY: help run test check bench setup clean clean-cache
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -18,6 +18,9 @@ check: ## lint, formatting, types, import rules: what any of them finds, all at 
 	@scripts/setup --python-only
 	@status=0; for tool in "ruff check" "ruff format --check" mypy lint-imports; do \
 		echo "== $$tool"; .venv/bin/$$tool || status=1; done; exit $$status
+
+bench: setup ## measure everything on two idle cores, 40 minutes; writes bench/RESULTS.md, results.json and pictures
+	@.venv/bin/python -m bench all
 
 setup: ## install what is missing: system packages, .venv, pjproject (PYTHON=python3.12 chooses the interpreter)
 	@scripts/setup

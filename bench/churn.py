@@ -1,7 +1,7 @@
 """Whether anything is left behind: many short calls, one after the other, and what the worker holds afterwards.
 
 Each call is answered, hears speech and is hung up by the caller. Memory and descriptors are read while no call is up:
-after a first half minute, in which caches fill, and at the end.
+after a warm-up that is longer than SIP remembers a call, and at the end.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from bench.load.sip import Refused
 from bench.progress import Progress
 from bench.rig import PoolOptions, Rig, RigError, pool
 
-WARM_UP_S = 30.0
+WARM_UP_S = 40.0
 
-REST_S = 40.0
+REST_S = 36.0
 """Before memory is read: pjsip keeps an ended call's dialog and transactions for 32 s (RFC 3261, timers H and J)."""
 
 SAMPLE_EVERY_S = 5.0

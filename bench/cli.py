@@ -50,7 +50,7 @@ def main() -> None:
 @click.option("--tls", is_flag=True, help="wss:// to the model.")
 @click.option("--srtp", is_flag=True, help="SRTP to the callers.")
 @click.option(
-    "--seconds", default=15.0, show_default=True, type=click.FloatRange(1, 3600), help="Length of the window."
+    "--seconds", default=10.0, show_default=True, type=click.FloatRange(1, 3600), help="Length of the window."
 )
 @click.option("--search", is_flag=True, help="Double the calls until quality breaks; report the last good number.")
 @click.option(
@@ -176,7 +176,8 @@ def _run(work: Callable[[Path, Progress], Awaitable[Result]]) -> Result:
 
     with tempfile.TemporaryDirectory(prefix="voicepool-bench-") as directory:
         try:
-            return uvloop.run(bounded(Path(directory)))
+            result: Result = uvloop.run(bounded(Path(directory)))
+            return result
         except (RigError, RtpLoadError, ClipError, PortTaken) as error:
             raise click.ClickException(str(error)) from error
 

@@ -12,7 +12,6 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,9 @@ MAX_CALLS = 500
 CALLS_PER_S = 20.0
 """How fast calls are made before the window."""
 
-BASELINE_ATTEMPTS = 5
+SEARCH_ATTEMPTS = 3
+
+BASELINE_ATTEMPTS = 4
 """pjproject's AudioMediaAiPort loses sessions now and then, and its thread spins from then on."""
 
 MODEL_TEXT = (
@@ -59,7 +60,7 @@ class Options:
     uplink_ms: int = 20
     tls: bool = False
     srtp: bool = False
-    seconds: float = 15.0
+    seconds: float = 10.0
     """Length of the window."""
     baselines: tuple[str, ...] = tuple(BASELINES)
 
@@ -179,34 +180,38 @@ async def run(options: Options, directory: Path, progress: Progress) -> Density:
 
 
 async def search(options: Options, directory: Path, progress: Progress) -> tuple[Density, str]:
-    """Doubles the calls until quality breaks; returns the last good point and what broke the next one."""
+    """Doubles the calls until quality breaks; returns the last good point and what broke the next one.
+
+    Raises RigError when not even the first point is good.
+    """
     good: Density | None = None
-    calls = options.calls
+    calls, trouble = options.calls, ""
     while calls <= MAX_CALLS:
         point = replace(options, calls=calls, baselines=())
-        try:
-            result = await _measure_pool(point, subdirectory(directory, f"{calls}"), progress)
-        except RigError as error:
-            if good is None:
-                raise
-            return good, f"{calls} calls: {error}"
-        if saturated := result.window.load.saturated:
-            if good is None:
-                raise RigError(saturated)
-            return good, f"{calls} calls: not measurable here, {saturated}"
-        if result.broken:
-            if good is None:
-                raise RigError(f"{calls} calls: {result.broken}")
-            return good, f"{calls} calls: {result.broken}"
+        result, trouble = await _search_point(point, subdirectory(directory, f"{calls}"), progress)
+        if result is None:
+            break
         good, calls = result, calls * 2
-    assert good is not None
-    return good, f"more than {MAX_CALLS} calls fit into no worker"
+    if good is None:
+        raise RigError(trouble)
+    return good, trouble or f"a worker takes {MAX_CALLS} calls at most"
 
 
-def median(runs: Sequence[Density]) -> Density:
-    """Returns the run whose CPU per call is the median one."""
-    ordered = sorted(runs, key=lambda result: result.window.cpu_percent_per_call)
-    return ordered[(len(ordered) - 1) // 2]
+async def _search_point(options: Options, directory: Path, progress: Progress) -> tuple[Density | None, str]:
+    """Returns the result, or nothing and why there is none; what the load side spoilt is tried again."""
+    trouble = ""
+    for _ in range(SEARCH_ATTEMPTS):
+        try:
+            result = await _measure_pool(options, directory, progress)
+        except RigError as error:
+            return None, f"{options.calls} calls: {error}"
+        if result.broken:
+            return None, f"{options.calls} calls: {result.broken}"
+        if not result.window.load.saturated:
+            return result, ""
+        trouble = f"{options.calls} calls: not measurable here, {result.window.load.saturated}"
+        progress.say(trouble)
+    return None, trouble
 
 
 async def _measure_pool(options: Options, directory: Path, progress: Progress) -> Density:

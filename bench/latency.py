@@ -97,10 +97,19 @@ async def run(options: Options, directory: Path, progress: Progress) -> Latency:
     wire, answer = directory / "trace.log", directory / "answer.wav"
     # A tone, because it begins and ends with one sample: speech fades in, and nobody could say when.
     await asyncio.to_thread(write_wav, answer, decode(tone(600, 20.0, -12.0), PCMU))
-    simulator = ("--mode", "play", "--play", str(answer), "--first-audio", str(FIRST_AUDIO_S), "--trace", str(wire))
+    simulator: tuple[str, ...] = (
+        "--mode",
+        "play",
+        "--play",
+        str(answer),
+        "--first-audio",
+        str(FIRST_AUDIO_S),
+        "--trace",
+        str(wire),
+    )
     # The model hears with appends, and they come with the bridge's clock: without jitter, all it says would come at the
     # same moment between two of its ticks.
-    simulator += ("--jitter", "0.05")
+    simulator = (*simulator, "--jitter", "0.05")
     pool_options = PoolOptions(
         calls=options.calls + SPARE_SLOTS,
         audio_format=options.audio_format,

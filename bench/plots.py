@@ -37,9 +37,9 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 def _draw_density(points: Mapping[str, Mapping[str, Any]], picture: Path) -> None:
     """CPU per call: a bar for each point and baseline, a line where it is to stay under."""
     first = next(iter(points.values()))
-    names = [*(f"baseline {name}" for name in first["baselines"]), *reversed(points)]
+    names = [*(f"baseline {name}" for name in first["baselines"]), *reversed(list(points))]
     costs = [baseline["cpu_percent_per_call"] for baseline in first["baselines"].values()]
-    costs += [points[name]["cpu_percent_per_call"] for name in reversed(points)]
+    costs += [points[name]["cpu_percent_per_call"] for name in reversed(list(points))]
     colours = [BASELINE] * len(first["baselines"]) + [WORKER] * len(points)
     figure, axes = _figure(0.42 * len(names) + 1.0)
     bars = axes.barh(names, costs, color=colours, height=0.65)

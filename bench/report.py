@@ -174,12 +174,41 @@ def churn_table(result: Result) -> Table:
 
 def audio_table(result: Result) -> Table:
     """Returns what the path does to the audio."""
-    return Table("", [], [])
+    rows = []
+    paths = [(f"{fmt} {way}", result[fmt][way]) for fmt in ("g711", "pcm16") for way in ("uplink", "downlink")]
+    for name, figures in [*paths, ("G.711 alone, no telephone", result["g711_only"])]:
+        own = "as G.711" if "delay_ms" not in figures else "bit-exact" if figures.get("bit_exact") else ""
+        if "bit_exact" in figures and not figures["bit_exact"]:
+            own = f"{figures['bytes_changed']} of {figures['bytes_compared']} bytes differ"
+        if "resampler_snr_db" in figures:
+            own = f"resampler {figures['resampler_snr_db']:.1f} dB"
+        rows.append(
+            [
+                name,
+                *(f"{figures[each]:.1f} dB" for each in ("sine_snr_db", "sine_thd_db", "chirp_snr_db")),
+                f"{figures['pesq']:.2f}",
+                f"{figures['slips']:.0f}" if "slips" in figures else "",
+                f"{figures['delay_ms']:.1f} ms" if "delay_ms" in figures else "",
+                own,
+            ]
+        )
+    headings = [
+        "path",
+        ">sine SNR",
+        ">THD",
+        ">chirp SNR",
+        ">PESQ",
+        ">slips",
+        ">delay, this call",
+        "the pool's own part",
+    ]
+    return Table("Audio: telephone to model and back", headings, rows)
 
 
 def write(results: Result, into: Path) -> None:
     """Writes RESULTS.md and its pictures."""
     pictures = plots.draw_all(results, into)
+    pictures["Audio"] = ["audio.png"]  # drawn from the audio itself, when it is measured
     described = results["machine"]
     parts = [
         "# Results",

@@ -6,7 +6,7 @@ Pure functions over float64 arrays, in units of int16. They know nothing of pack
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,16 +71,16 @@ class Fit:
         return ratio_db(self.reference, self.received - self.reference)
 
 
-def sine(hz: float, seconds: float, rate: int, dbfs: float) -> Signal:
-    """Returns a sine whose peak is `dbfs` below full scale, faded in and out within 5 ms."""
+def sine(hz: float, seconds: float, rate: int, peak: float) -> Signal:
+    """Returns a sine, faded in and out within 5 ms."""
     time_s = np.arange(round(seconds * rate)) / rate
-    return _faded(np.sin(2 * np.pi * hz * time_s), rate, dbfs)
+    return _faded(np.sin(2 * np.pi * hz * time_s), rate, peak)
 
 
-def chirp(first_hz: float, last_hz: float, seconds: float, rate: int, dbfs: float) -> Signal:
+def chirp(first_hz: float, last_hz: float, seconds: float, rate: int, peak: float) -> Signal:
     """Returns a sine whose frequency rises evenly, faded in and out within 5 ms."""
     time_s = np.arange(round(seconds * rate)) / rate
-    return _faded(np.sin(2 * np.pi * (first_hz + (last_hz - first_hz) * time_s / (2 * seconds)) * time_s), rate, dbfs)
+    return _faded(np.sin(2 * np.pi * (first_hz + (last_hz - first_hz) * time_s / (2 * seconds)) * time_s), rate, peak)
 
 
 def resample(signal: Signal, from_rate: int, to_rate: int) -> Signal:
@@ -110,7 +110,10 @@ def delayed(signal: Signal, samples: float) -> Signal:
 def find(pattern: Signal, signal: Signal) -> int:
     """Returns where the pattern begins in the signal, negative if before it, by cross-correlation."""
     size = 1 << (len(pattern) + len(signal) - 1).bit_length()
-    product = np.fft.rfft(signal, size) * np.conj(np.fft.rfft(pattern, size))
+    wanted = np.fft.rfft(pattern, size)
+    power = np.abs(wanted) ** 2
+    # What is strong at one frequency, a sine, correlates at many places: it counts no more than the rest.
+    product = np.fft.rfft(signal, size) * np.conj(wanted) / (power + power.mean())
     position = int(np.argmax(np.fft.irfft(product, size)))
     return position if position < len(signal) else position - size
 
@@ -124,6 +127,7 @@ def parts(sent: Signal, received: Signal, block: int) -> tuple[list[Part], int]:
     base = find(sent, received)
     padding = max(0, -base) + MOST_SLIPPED * block
     padded = np.pad(received, (padding, padding + len(sent)))
+    shifts = range(-MOST_SLIPPED, MOST_SLIPPED + 1)
     found: list[tuple[int, int | None]] = []
     last = 0
     for begin in range(0, len(sent) - block + 1, block):
@@ -131,23 +135,24 @@ def parts(sent: Signal, received: Signal, block: int) -> tuple[list[Part], int]:
         energy = float(wanted @ wanted)
         if energy < block * ACTIVE_RMS**2:
             continue
-        # Where the last one was comes first: a periodic signal matches elsewhere just as well.
-        for slipped in sorted(range(-MOST_SLIPPED, MOST_SLIPPED + 1), key=lambda each: (abs(each - last), each)):
-            position = begin + base + slipped * block + padding
-            error = padded[position : position + block] - wanted
-            if float(error @ error) <= MATCH_ERROR * energy:
-                last = slipped
-                found.append((begin, slipped))
-                break
-        else:
-            found.append((begin, None))
-    runs = [(slipped, [begin for begin, _ in group]) for slipped, group in groupby(found, key=lambda each: each[1])]
+        at = begin + base + padding
+        errors = {shift: _error(wanted, padded, at + shift * block) for shift in shifts}
+        least = min(errors.values())
+        # A periodic signal matches elsewhere nearly as well: then it is where it was.
+        if errors[last] > 2 * least:
+            last = min(errors, key=errors.__getitem__)
+        found.append((begin, last if least <= MATCH_ERROR * energy else None))
+    runs = [(shift, len(list(group))) for shift, group in groupby(shift for _, shift in found)]
+    # A single block that fits elsewhere has not come from there; in a sine, something always fits.
+    sure = [shift if size > 1 else None for shift, size in runs for _ in range(size)]
+    placed = [(begin, shift) for (begin, _), shift in zip(found, sure, strict=True)]
+    stretches = [(shift, [begin for begin, _ in group]) for shift, group in groupby(placed, key=lambda each: each[1])]
     whole = [
-        Part(begins[0], begins[-1] + block, base + slipped * block) for slipped, begins in runs if slipped is not None
+        Part(begins[0], begins[-1] + block, base + shift * block) for shift, begins in stretches if shift is not None
     ]
-    damaged = len(runs) - len(whole)
-    direct = sum(before is not None and after is not None for (before, _), (after, _) in zip(runs, runs[1:]))  # noqa: B905
-    return whole, damaged + direct
+    damaged = len(stretches) - len(whole)
+    moved = sum(None not in (before, after) for (before, _), (after, _) in pairwise(stretches))
+    return whole, damaged + moved
 
 
 def longest(found: Sequence[Part], begin: int, end: int) -> Part | None:
@@ -189,7 +194,8 @@ def spectrum(signal: Signal, rate: int, seconds: float = 0.25) -> Curve:
     length = round(seconds * rate)
     pieces = signal[: len(signal) // length * length].reshape(-1, length) * np.kaiser(length, _KAISER_BETA)
     power = np.mean(np.abs(np.fft.rfft(pieces, axis=1)) ** 2, axis=0)
-    return Curve(np.fft.rfftfreq(length, 1 / rate), 10 * np.log10(np.maximum(power / power.max(), 1e-16)))
+    hz: Signal = np.fft.rfftfreq(length, 1 / rate).astype(np.float64)
+    return Curve(hz, 10 * np.log10(np.maximum(power / power.max(), 1e-16)))
 
 
 def deviation(aligned: Fit, first_hz: float, last_hz: float, points: int = 64) -> Curve:
@@ -232,14 +238,20 @@ def ratio_db(signal: Signal, noise: Signal) -> float:
     return float(10 * np.log10(max(power, 1e-20) / max(float(np.mean(noise**2)), power * 1e-20, 1e-20)))
 
 
+def _error(wanted: Signal, signal: Signal, position: int) -> float:
+    """Returns the energy by which the signal from `position` on is not the wanted one."""
+    off = signal[position : position + len(wanted)] - wanted
+    return float(off @ off)
+
+
 def _waves(length: int, frequencies: Sequence[float], rate: int) -> Signal:
     turns = np.outer(np.arange(length) / rate, 2 * np.pi * np.asarray(frequencies))
     return np.concatenate([np.cos(turns), np.sin(turns)], axis=1)
 
 
-def _faded(signal: Signal, rate: int, dbfs: float) -> Signal:
+def _faded(signal: Signal, rate: int, peak: float) -> Signal:
     rise = np.sin(np.linspace(0, np.pi / 2, round(_FADE_S * rate))) ** 2
-    shaped = 32767 * 10 ** (dbfs / 20) * signal
+    shaped = peak * signal
     shaped[: len(rise)] *= rise
     shaped[-len(rise) :] *= rise[::-1]
     return np.asarray(shaped, dtype=np.float64)

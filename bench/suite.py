@@ -6,6 +6,7 @@ hour; figures are medians over the passes.
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,10 @@ async def run(runs: int, directory: Path, into: Path, progress: Progress) -> dic
         passes.append(await _pass(subdirectory(directory, f"pass{number}"), progress))
     results: dict[str, Any] = {"machine": described, "runs": runs, **median_of(passes)}
     results["search"] = [await _search(options, directory, progress) for options in SEARCHES]
-    results["audio"] = (await audio.run(audio.Options(), subdirectory(directory, "audio"), progress)).as_json()
+    heard = await audio.run(audio.Options(), subdirectory(directory, "audio"), progress)
+    results["audio"] = heard.as_json()
     results["churn"] = (await churn.run(churn.Options(), subdirectory(directory, "churn"), progress)).as_json()
-    await asyncio.to_thread(_save, results, into)
+    await asyncio.to_thread(_save, results, heard, into)
     return results
 
 
@@ -74,23 +76,31 @@ async def _pass(directory: Path, progress: Progress) -> dict[str, Any]:
 
 
 async def _density(options: density.Options, directory: Path, progress: Progress) -> dict[str, Any]:
-    for attempt in range(ATTEMPTS):
-        where = subdirectory(directory, f"density-{options.audio_format}-{options.uplink_ms}-{options.tls:d}{attempt}")
-        try:
-            return (await density.run(options, where, progress)).as_json()
-        except RigError as error:
-            progress.say(f"tried in vain: {error}")
-    raise RigError("the machine is too restless for a measurement")
+    name = f"density-{options.audio_format}-{options.uplink_ms}-{options.tls:d}{options.srtp:d}"
+
+    async def once(where: Path) -> dict[str, Any]:
+        return (await density.run(options, where, progress)).as_json()
+
+    return await _patiently(once, directory, name, progress)
 
 
 async def _latency(options: latency.Options, directory: Path, progress: Progress) -> dict[str, Any]:
+    async def once(where: Path) -> dict[str, Any]:
+        return (await latency.run(options, where, progress)).as_json()
+
+    return await _patiently(once, directory, f"latency-{options.calls}", progress)
+
+
+async def _patiently(
+    once: Callable[[Path], Awaitable[dict[str, Any]]], directory: Path, name: str, progress: Progress
+) -> dict[str, Any]:
+    """Returns what `once` does, trying again when the measurement could not be made."""
     for attempt in range(ATTEMPTS):
-        where = subdirectory(directory, f"latency-{options.calls}-{attempt}")
         try:
-            return (await latency.run(options, where, progress)).as_json()
+            return await once(subdirectory(directory, f"{name}-{attempt}"))
         except RigError as error:
-            progress.say(f"tried in vain: {error}")
-    raise RigError("the machine is too restless for a measurement")
+            progress.say(f"in vain: {error}")
+    raise RigError(f"{name}: the machine is too restless for a measurement")
 
 
 async def _search(options: density.Options, directory: Path, progress: Progress) -> dict[str, Any]:
@@ -99,7 +109,8 @@ async def _search(options: density.Options, directory: Path, progress: Progress)
     return {**found.as_json(), "search_ended_by": ended_by}
 
 
-def _save(results: dict[str, Any], into: Path) -> None:
+def _save(results: dict[str, Any], heard: audio.AudioQuality, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
+    audio.draw(heard, into / "audio.png")
     (into / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     report.write(results, into)

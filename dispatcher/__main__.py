@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load(DispatcherSettings)
         logs.configure(settings.log_level)
         garbage.settle()
+        garbage.make_full_collections_rare()
         uvloop.run(serve(settings))
     except ConfigError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))

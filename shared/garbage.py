@@ -5,15 +5,21 @@ It frees nothing itself: reference counting does, and the collector looks for wh
 
 import gc
 
-FULL_COLLECTION_EVERY = 10_000
-"""Collections of the middle generation for each full one, instead of 10. A full one visits every live object: with the
-transactions of 500 calls a second that takes 100 to 200 ms, in which no INVITE and no audio moves, to find next to
-nothing. So rare, there is one in a quarter of an hour at that rate and one in hours at a usual one."""
+_FULL_COLLECTION_EVERY = 10_000
+"""Collections of the middle generation for each full one, instead of 10."""
 
 
 def settle() -> None:
-    """Called once everything is loaded: what is there now is never visited again, and full collections become rare."""
+    """Called once everything is loaded: what is there by now is never visited again."""
     gc.collect()
     gc.freeze()
+
+
+def make_full_collections_rare() -> None:
+    """For a process that keeps very many live objects and leaves no cycles: the dispatcher with its transactions.
+
+    A full collection visits every live object. At 500 calls a second it would take 100 to 200 ms, in which no INVITE
+    moves, to find next to nothing; made this rare, there is one in a quarter of an hour at that rate.
+    """
     young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, FULL_COLLECTION_EVERY)
+    gc.set_threshold(young, middle, _FULL_COLLECTION_EVERY)

@@ -46,12 +46,12 @@ def speech_samples(text: str) -> Samples:
     return _as_int16(_resample(spoken, rate), SPEECH_PEAK_DBFS)
 
 
-def write_wav(path: Path, samples: Samples) -> None:
-    """Writes samples at 8 kHz as a WAV file, mono and 16 bits."""
+def write_wav(path: Path, samples: Samples, rate: int = RATE) -> None:
+    """Writes samples as a WAV file, mono and 16 bits."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(RATE)
+        file.setframerate(rate)
         file.writeframes(samples.astype("<i2").tobytes())
 
 

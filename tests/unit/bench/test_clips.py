@@ -53,7 +53,7 @@ def test_a_tone_has_its_pitch_and_its_level(payload_type: int) -> None:
 
 def test_speech_is_audible_and_ends_where_the_words_end(tmp_path: Path) -> None:
     samples = decode(clips.speech("one two three"), PCMU)
-    clips.write_speech_wav(tmp_path / "speech.wav", "one two three")
+    clips.write_wav(tmp_path / "speech.wav", samples)
 
     assert 0.5 < len(samples) / clips.RATE < 4
     assert np.abs(samples).max() > 15000

@@ -65,7 +65,8 @@
  * Lifetime
  *     The struct has two owners, the Python object and the bridge. The bridge's share is the group lock's only
  *     reference: it goes when the bridge has really let go of the port, at the tick after close() or in libDestroy().
- *     Whoever is last frees. After on_destroy nothing of pjsua is touched any more, so that Python may close late or
+ *     Whoever is last frees. The rings, which are nearly all of it, go as soon as the port is closed and out of the
+ *     bridge: a Python object may wait for the collector long after its call. After on_destroy nothing of pjsua is touched any more, so that Python may close late or
  *     never.
  */
 #define PY_SSIZE_T_CLEAN
@@ -366,15 +367,25 @@ static void leave_tick_order(const audio_port *p)
             break;
 }
 
+/* Only when the port is closed and out of the bridge: nobody but Python, under `owner`, looks at them any more. */
+static void free_rings(audio_port *p)
+{
+    pthread_mutex_lock(&p->owner);
+    free(p->up);
+    free((void *)p->down);
+    p->up = NULL;
+    p->down = NULL;
+    pthread_mutex_unlock(&p->owner);
+}
+
 static void disown(audio_port *p)
 {
     if (atomic_fetch_sub(&p->owners, 1) > 1)
         return;
     clear_ready(p->id);
     atomic_store(&id_used[p->id], false);
+    free_rings(p);
     pthread_mutex_destroy(&p->owner);
-    free(p->up);
-    free((void *)p->down);
     free(p);
 }
 
@@ -499,6 +510,8 @@ static pj_status_t on_destroy(pjmedia_port *base)
     pj_pool_t *pool = p->pool;
     leave_tick_order(p);
     atomic_store(&p->in_bridge, false);
+    if (atomic_load(&p->closed))
+        free_rings(p);
     disown(p);
     pj_pool_release(pool);
     return PJ_SUCCESS;
@@ -565,7 +578,9 @@ static void leave_bridge(audio_port *p)
     if (atomic_exchange(&p->closed, true))
         return;
     clear_ready(p->id);
-    if (atomic_load(&p->in_bridge) && endpoint_runs()) {
+    if (!atomic_load(&p->in_bridge)) {
+        free_rings(p);
+    } else if (endpoint_runs()) {
         register_thread();
         pjsua_conf_remove_port(p->slot);
     }
@@ -636,6 +651,8 @@ static uint64_t accept_audio(audio_port *p, const uint8_t *encoded, uint64_t cou
     int16_t pcm[BLOCK], resampled[BLOCK];
     uint64_t taken = 0;
     unsigned block;
+    if (!p->down) /* closed by another thread a moment ago */
+        return 0;
     while ((block = acceptable(p, count - taken)) > 0) {
         decode(p, encoded + taken * p->sample_bytes, block, pcm);
         if (p->resamples)
@@ -651,7 +668,7 @@ static uint64_t accept_audio(audio_port *p, const uint8_t *encoded, uint64_t cou
 /* Plays out what is still inside the filter. False if the ring has no room for it. */
 static bool finish_answer(audio_port *p)
 {
-    if (p->resamples && p->down_resampler.used) {
+    if (p->down && p->resamples && p->down_resampler.used) {
         resampler *r = &p->down_resampler;
         unsigned zeros = TAPS / 2 / r->up; /* the filter's delay in input samples */
         int16_t tail[BLOCK];
@@ -684,6 +701,8 @@ static uint64_t take_uplink(audio_port *p, uint8_t *out, uint64_t most)
     uint64_t read = atomic_load_explicit(&p->up_read, memory_order_relaxed);
     uint64_t bytes = atomic_load_explicit(&p->up_written, memory_order_acquire) - read;
     bytes = bytes < most ? bytes : most;
+    if (!p->up) /* closed by another thread a moment ago */
+        return 0;
     uint64_t at = read % p->up_size, first = p->up_size - at < bytes ? p->up_size - at : bytes;
     memcpy(out, p->up + at, first);
     memcpy(out + first, p->up, bytes - first);

@@ -1,5 +1,6 @@
 """A port may be closed in any order and from any thread; whatever could crash runs in a process of its own."""
 
+import ctypes
 import gc
 import subprocess
 import sys
@@ -69,6 +70,22 @@ def run(script: str) -> None:
 # With the endpoint alive
 
 
+class MallInfo2(ctypes.Structure):
+    """mallinfo(3)."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+    )]  # fmt: skip
+
+
+def allocated_bytes() -> int:
+    """Returns the bytes that malloc has given out and not got back, all threads together."""
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = MallInfo2
+    info = mallinfo2()
+    return int(info.uordblks + info.hblkhd)
+
+
 def test_close_before_connect_and_before_the_first_tick(bridge: Bridge) -> None:
     port = bridge.port()
     port.close()
@@ -96,6 +113,17 @@ def test_a_closed_port_refuses_everything_but_its_counters(bridge: Bridge) -> No
     for use in (port.read, port.finish, port.flush, port.__enter__, lambda: port.write(b""), lambda: port.connect(0)):
         with pytest.raises(ValueError, match="closed"):
             use()
+
+
+def test_a_closed_port_keeps_no_audio_memory_however_long_its_object_lives(bridge: Bridge) -> None:
+    ports = [bridge.port("g711_ulaw") for _ in range(50)]
+    bridge.tick()
+    before = allocated_bytes()
+    for port in ports:
+        port.close()
+    bridge.tick(2)
+    assert before - allocated_bytes() >= 50 * 256 * 1024
+    assert all(port.counters().written == 0 for port in ports)
 
 
 def test_leaving_the_with_block_closes_the_port(bridge: Bridge) -> None:
