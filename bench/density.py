@@ -98,6 +98,26 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """A baseline, and the worker under the same number of calls."""
+
+    window: Window
+    worker_cpu_percent_per_call: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the comparison as plain values."""
+        cost = self.window.cpu_percent_per_call
+        return {
+            "calls": self.window.calls,
+            "cpu_percent_per_call": round(cost, 4),
+            "worker_cpu_percent_per_call": round(self.worker_cpu_percent_per_call, 4),
+            "ratio": round(self.worker_cpu_percent_per_call / cost, 3),
+            "rtp_spacing_ms": rounded(self.window.rtp_spacing_ms),
+            "lost": self.window.lost,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Density:
     """The result of one run."""
 
@@ -108,7 +128,7 @@ class Density:
     underruns: int
     uplink_dropped: int
     loop_lag_ms: dict[str, float]
-    baselines: dict[str, Window] = field(default_factory=dict)
+    baselines: dict[str, Compared] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Returns the result as plain values."""
@@ -128,16 +148,7 @@ class Density:
             "uplink_dropped": self.uplink_dropped,
             "loop_lag_ms": rounded(self.loop_lag_ms),
             "load": load_json(window.load),
-            "baselines": {
-                name: {
-                    "calls": baseline.calls,
-                    "cpu_percent_per_call": round(baseline.cpu_percent_per_call, 4),
-                    "ratio": round(window.cpu_percent_per_call / baseline.cpu_percent_per_call, 3),
-                    "rtp_spacing_ms": rounded(baseline.rtp_spacing_ms),
-                    "lost": baseline.lost,
-                }
-                for name, baseline in self.baselines.items()
-            },
+            "baselines": {name: baseline.as_json() for name, baseline in self.baselines.items()},
         }
 
     @property
@@ -174,8 +185,13 @@ async def run(options: Options, directory: Path, progress: Progress) -> Density:
     baselines = {}
     for name in options.baselines:
         window = await _measure_baseline(name, options, subdirectory(directory, name), progress)
-        if window is not None:
-            baselines[name] = window
+        if window is None:
+            continue
+        worker = result.window
+        if window.calls != worker.calls:  # the fixed part of the cost would be shared by more calls on one side
+            few = replace(options, calls=window.calls)
+            worker = (await _measure_pool(few, subdirectory(directory, f"{window.calls}"), progress)).window
+        baselines[name] = Compared(window, worker.cpu_percent_per_call)
     return replace(result, baselines=baselines)
 
 

@@ -40,8 +40,6 @@ FIRST_AUDIO_S = 0.2
 MATCH_NS = 1_000_000_000
 """What follows its cause by more than a second follows something else."""
 
-SETUP_CALLS = 20
-
 SPARE_SLOTS = 4
 
 HANDSHAKES = 10
@@ -55,6 +53,8 @@ class Options:
     audio_format: str = "g711"
     uplink_ms: int = 20
     seconds: float = 40.0
+    setup_calls: int = 20
+    """Calls whose set-up is timed, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +164,8 @@ async def _converse(callers: Callers, started: Rig, options: Options, progress: 
         await rtp.loop(caller.number, UTTERANCE, number * 1999 % int(CYCLE_S * 8000) // 160 * 160)
         talkers.append(caller)
     await rtp.record(True)
-    progress.say(f"{SETUP_CALLS} more calls, one after the other, for the set-up times")
-    greeted = [await _greeted_call(callers) for _ in range(SETUP_CALLS)]
+    progress.say(f"{options.setup_calls} more calls, one after the other, for the set-up times")
+    greeted = [await _greeted_call(callers) for _ in range(options.setup_calls)]
     progress.say(f"conversations for {options.seconds:.0f} s")
     begin, core = time.monotonic(), usage.core_time(started.cores.load)
     watched = {"simulator": started.simulator_pid, "rtp": rtp.pid}

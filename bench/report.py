@@ -15,9 +15,6 @@ from bench.baselines import BASELINES
 
 Result = Mapping[str, Any]
 
-BARS = {"g711 20 ms": 0.5, "pcm16 40 ms": 0.7, "g711 100 ms": 0.33}
-"""CPU per call to stay under, in percent of a core."""
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -104,11 +101,14 @@ def baseline_table(point: Result) -> Table:
             f"{name}: {BASELINES[name].what}",
             f"{baseline['calls']:.0f}",
             f"{baseline['cpu_percent_per_call']:.3f} %",
+            f"{baseline['worker_cpu_percent_per_call']:.3f} %",
+            f"{baseline['ratio']:.2f}",
             f"{baseline['rtp_spacing_ms']['p99']:.2f} ms",
         ]
         for name, baseline in point["baselines"].items()
     ]
-    return Table("Baselines, same run and load", ["baseline", ">calls", ">CPU per call", ">RTP p99"], rows)
+    headings = ["baseline", ">calls", ">CPU per call", ">worker's, as many calls", ">ratio", ">RTP p99"]
+    return Table("Baselines, same run and load", headings, rows)
 
 
 def search_table(searches: Sequence[Result]) -> Table:

@@ -61,10 +61,13 @@ async def _pass(directory: Path, progress: Progress) -> dict[str, Any]:
     for options in others:
         point = await _density(replace(options, baselines=()), directory, progress)
         for name, baseline in baselines.items():
-            ratio = point["cpu_percent_per_call"] / baseline["cpu_percent_per_call"]
-            point["baselines"][name] = {**baseline, "ratio": round(ratio, 3)}
+            if baseline["calls"] == point["calls"]:
+                ratio = point["cpu_percent_per_call"] / baseline["cpu_percent_per_call"]
+                point["baselines"][name] = {**baseline, "ratio": round(ratio, 3)}
         measured.append(point)
-    latencies = [await _latency(latency.Options(calls=calls), directory, progress) for calls in LATENCY_CALLS]
+    latencies = [
+        await _latency(latency.Options(calls=calls, seconds=24.0), directory, progress) for calls in LATENCY_CALLS
+    ]
     progress.say("dispatch: searching the highest rate")
     dispatched = asdict(await dispatch.run(None, 5.0, subdirectory(directory, "dispatch")))
     del dispatched["steps"]  # as many as the search needed: no two passes have the same

@@ -117,7 +117,7 @@ class WorkerSettings(PoolSettings):
     worker_processes: int = setting(
         "WORKER_PROCESSES", 0, "Worker processes of this pod; 0 is one per core.", ge=0, le=256
     )
-    worker_capacity: int = setting("WORKER_CAPACITY", 20, "Calls one worker process carries at once.", ge=1, le=500)
+    worker_capacity: int = setting("WORKER_CAPACITY", 100, "Calls one worker process carries at once.", ge=1, le=500)
     worker_sip_port: int = setting(
         "WORKER_SIP_PORT",
         0,

@@ -53,7 +53,7 @@ def test_what_is_wrong_between_settings_is_reported_together_with_what_is_wrong_
     monkeypatch.setenv("MEDIA_PORT_COUNT", "10")
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     problems = settings.check().problems
-    assert "MEDIA_PORT_COUNT: 80 or more are needed for 2 workers of 20 calls" in problems
+    assert "MEDIA_PORT_COUNT: 400 or more are needed for 2 workers of 100 calls" in problems
     assert "LOG_LEVEL: must be DEBUG, INFO, WARNING or ERROR" in problems
 
 
@@ -99,7 +99,7 @@ def test_settings_left_open_are_shown_as_what_they_come_to(monkeypatch: pytest.M
     monkeypatch.setenv("WORKER_PROCESSES", "3")
     report = settings.check()
     assert value_of(report, "MEDIA_ADDRESS").value == "192.0.2.7"
-    assert value_of(report, "MEDIA_PORT_COUNT").value == str(3 * 20 * 6)
+    assert value_of(report, "MEDIA_PORT_COUNT").value == str(3 * 100 * 6)
 
 
 def test_a_misspelt_name_is_a_warning_that_names_the_right_one(

@@ -150,9 +150,9 @@ def test_too_few_media_ports_are_refused() -> None:
         LEASE_SECRET=SECRET,
         AZURE_VOICELIVE_ENDPOINT="https://a.example",
         WORKER_PROCESSES=2,
-        MEDIA_PORT_COUNT=79,
+        MEDIA_PORT_COUNT=399,
     )
-    assert found == ["MEDIA_PORT_COUNT: 80 or more are needed for 2 workers of 20 calls"]
+    assert found == ["MEDIA_PORT_COUNT: 400 or more are needed for 2 workers of 100 calls"]
 
 
 def test_media_ports_beyond_the_last_one_are_refused() -> None:

@@ -1,0 +1,84 @@
+"""The benchmarks run, see what they are meant to see, and say no more than that: small ones, over the whole pool.
+
+No figure is judged here; machines that run tests are busy.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import dispatch, latency
+from bench.progress import Progress
+from bench.rig import RigError, rig
+
+ATTEMPTS = 3
+"""On a busy machine the load side is late and the run refused, as it must be; that is not what is tested here."""
+
+
+def density(*options: str) -> dict[str, Any]:
+    """Returns what `python -m bench density` prints."""
+    argv = [sys.executable, "-m", "bench", "density", "--calls", "3", "--seconds", "2", "--json", *options]
+    for _ in range(ATTEMPTS):
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=100)
+        if done.returncode == 0:
+            return dict(json.loads(done.stdout))
+        assert "bottleneck" in done.stderr, done.stderr
+    pytest.fail(f"the load side was saturated each time: {done.stderr}")
+
+
+@pytest.mark.timeout(300)
+def test_density_with_baselines() -> None:
+    result = density("--baseline", "loopback", "--baseline", "python_port")
+    assert result["calls"] == 3 and result["format"] == "g711" and result["uplink_ms"] == 20
+    assert result["cpu_percent_per_call"] > 0 and result["idle_rss_mb"] > 20 and result["rss_kb_per_call"] > 0
+    assert 15 < result["rtp_spacing_ms"]["p50"] < 25
+    assert set(result["baselines"]) == {"loopback", "python_port"}
+    assert all(baseline["cpu_percent_per_call"] > 0 for baseline in result["baselines"].values())
+    assert result["machine"]["pjproject"]
+
+
+@pytest.mark.timeout(300)
+def test_density_encrypted_on_both_sides() -> None:
+    result = density("--tls", "--srtp", "--format", "pcm16", "--uplink-ms", "40", "--baseline", "none")
+    assert result["tls"] and result["srtp"] and result["format"] == "pcm16" and not result["baselines"]
+    assert result["lost"] == 0
+
+
+@pytest.mark.timeout(300)
+async def test_latency_sees_every_utterance_and_answer(tmp_path: Path) -> None:
+    options = latency.Options(calls=2, seconds=9.0, setup_calls=2)
+    for attempt in range(ATTEMPTS):
+        directory = tmp_path / str(attempt)
+        directory.mkdir()
+        try:
+            result = (await latency.run(options, directory, Progress(quiet=True))).as_json()
+            break
+        except RigError as error:
+            assert "bottleneck" in str(error) and attempt < ATTEMPTS - 1, error
+    for name in ("uplink_ms", "downlink_ms", "bargein_ms"):
+        assert result[name]["count"] >= 2, name
+        assert 0 <= result[name]["p50"] <= result[name]["max"]
+    assert result["uplink_ms"]["p50"] > 0 and result["downlink_ms"]["p50"] > 0
+    assert {name: figure["count"] for name, figure in result["setup_ms"].items()} == dict.fromkeys(
+        ("trying", "answered", "greeting"), 2
+    )
+
+
+@pytest.mark.timeout(120)
+async def test_dispatch_places_what_is_offered(tmp_path: Path) -> None:
+    result = await dispatch.run(20.0, 1.0, tmp_path)
+    assert result.steps[-1].calls == 20
+    assert result.steps[-1].failed == 0
+    assert 0 < result.invite_ms.p50 <= result.invite_ms.max
+
+
+async def test_a_rig_gives_the_cores_back(tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    async with rig(tmp_path) as started:
+        assert os.sched_getaffinity(0) == {started.cores.load}
+    assert os.sched_getaffinity(0) == before
