@@ -40,6 +40,9 @@ MAX_CALLS = 500
 CALLS_PER_S = 20.0
 """How fast calls are made before the window."""
 
+THREADS = {"python": "event loop", "media": "RTP in", "clock": "bridge, RTP out", "pjsua_0": "SIP"}
+"""What the threads of a process with pjsua2 do, by the names they have."""
+
 SEARCH_ATTEMPTS = 3
 
 BASELINE_ATTEMPTS = 4
@@ -95,6 +98,8 @@ class Window:
     rtp_spacing_ms: dict[str, float]
     lost: int
     load: Load
+    threads: dict[str, float]
+    """CPU per call by thread, in percent of a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,7 @@ class Density:
             "lost": window.lost,
             "uplink_dropped": self.uplink_dropped,
             "loop_lag_ms": rounded(self.loop_lag_ms),
+            "threads": {name: round(share, 4) for name, share in window.threads.items()},
             "load": load_json(window.load),
             "baselines": {name: baseline.as_json() for name, baseline in self.baselines.items()},
         }
@@ -317,6 +323,7 @@ async def _window(
     await rtp.record(True)
     core = usage.core_time(started.cores.load)
     spent = {name: usage.cpu_seconds(each) for name, each in _watched(started, rtp.pid, pid)}
+    threads = usage.thread_seconds(pid)
     begin = time.monotonic()
     while time.monotonic() - begin < options.seconds:
         await asyncio.sleep(min(1.0, options.seconds))
@@ -325,6 +332,10 @@ async def _window(
     elapsed = time.monotonic() - begin
     used = {
         name: 100 * (usage.cpu_seconds(each) - spent[name]) / elapsed for name, each in _watched(started, rtp.pid, pid)
+    }
+    now = usage.thread_seconds(pid)
+    shares = {
+        what: 100 * (now.get(name, 0.0) - threads.get(name, 0.0)) / elapsed / calls for name, what in THREADS.items()
     }
     busy = usage.busy_percent(core, usage.core_time(started.cores.load))
     await rtp.record(False)
@@ -347,6 +358,7 @@ async def _window(
             rtp_percent=used["rtp"],
             sender_late_ms=stats.late_p99_us / 1000,
         ),
+        threads=shares,
     )
 
 

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 
 from bench import machine, plots
 from bench.baselines import BASELINES
+from bench.density import THREADS
 
 Result = Mapping[str, Any]
 
@@ -49,7 +50,11 @@ def point_name(point: Result) -> str:
 def tables(name: str, result: Result) -> list[Table]:
     """Returns the tables of one benchmark's result, or of all of them."""
     makers = {
-        "density": lambda: [density_table([result]), baseline_table(result)],
+        "density": lambda: [
+            density_table([result]),
+            thread_table([result]),
+            *([baseline_table(result)] if result["baselines"] else []),
+        ],
         "latency": lambda: [latency_table([result])],
         "dispatch": lambda: [dispatch_table(result)],
         "churn": lambda: [churn_table(result)],
@@ -61,6 +66,7 @@ def tables(name: str, result: Result) -> list[Table]:
     return [
         density_table(points),
         baseline_table(points[0]),
+        thread_table(points),
         search_table(result["search"]),
         latency_table(list(result["latency"].values())),
         dispatch_table(result["dispatch"]),
@@ -109,6 +115,14 @@ def baseline_table(point: Result) -> Table:
     ]
     headings = ["baseline", ">calls", ">CPU per call", ">worker's, as many calls", ">ratio", ">RTP p99"]
     return Table("Baselines, same run and load", headings, rows)
+
+
+def thread_table(points: Sequence[Result]) -> Table:
+    """Returns where the CPU time of a call goes."""
+    names = list(THREADS.values())
+    rows = [[point_name(point), *(f"{point['threads'][name]:.3f} %" for name in names)] for point in points]
+    title = "Where it goes: CPU per call by thread of the worker"
+    return Table(title, ["format, chunk", *(f">{name}" for name in names)], rows)
 
 
 def search_table(searches: Sequence[Result]) -> Table:

@@ -26,6 +26,16 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
+def thread_seconds(pid: int) -> dict[str, float]:
+    """Returns the CPU time of a process's living threads in seconds by thread name; those of one name are added up."""
+    spent: dict[str, float] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        text = (task / "stat").read_text()
+        name, fields = text[text.index("(") + 1 : text.rindex(")")], text.rpartition(")")[2].split()
+        spent[name] = spent.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    return spent
+
+
 def rss_kb(pid: int) -> int:
     """Returns the resident memory of a process in kB, shared pages included (proc_pid_smaps_rollup(5))."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
