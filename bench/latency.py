@@ -11,6 +11,7 @@ so that every utterance but the first is a barge-in.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,11 @@ FIRST_AUDIO_S = 0.2
 MATCH_NS = 1_000_000_000
 """What follows its cause by more than a second follows something else."""
 
+FULL = 0.8
+"""How full the worker is with all calls."""
+
 SPARE_SLOTS = 4
+"""Free ones at least, for the calls whose set-up is timed."""
 
 HANDSHAKES = 10
 
@@ -97,21 +102,12 @@ async def run(options: Options, directory: Path, progress: Progress) -> Latency:
     wire, answer = directory / "trace.log", directory / "answer.wav"
     # A tone, because it begins and ends with one sample: speech fades in, and nobody could say when.
     await asyncio.to_thread(write_wav, answer, decode(tone(600, 20.0, -12.0), PCMU))
-    simulator: tuple[str, ...] = (
-        "--mode",
-        "play",
-        "--play",
-        str(answer),
-        "--first-audio",
-        str(FIRST_AUDIO_S),
-        "--trace",
-        str(wire),
-    )
+    simulator = ["--mode", "play", "--play", str(answer), "--first-audio", str(FIRST_AUDIO_S), "--trace", str(wire)]
     # The model hears with appends, and they come with the bridge's clock: without jitter, all it says would come at the
     # same moment between two of its ticks.
-    simulator = (*simulator, "--jitter", "0.05")
+    simulator += ["--jitter", "0.05"]
     pool_options = PoolOptions(
-        calls=options.calls + SPARE_SLOTS,
+        calls=max(options.calls + SPARE_SLOTS, math.ceil(options.calls / FULL)),
         audio_format=options.audio_format,
         uplink_ms=options.uplink_ms,
         simulator=simulator,
@@ -124,7 +120,7 @@ async def run(options: Options, directory: Path, progress: Progress) -> Latency:
             measured = await _converse(callers, started, options, progress)
         await started.until_idle(15.0)
         records = {record.call_id: record for record in await started.records(10_000)}
-    traced = await asyncio.to_thread(trace.read, wire)
+    traced = await asyncio.to_thread(trace.read, wire, options.audio_format)
     packets = measured.packets
     uplink: list[float] = []
     downlink: list[float] = []

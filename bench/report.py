@@ -171,7 +171,7 @@ def dispatch_table(result: Result) -> Table:
         ["... p95", f"{invite['p95']:.2f} ms"],
         ["... max", f"{invite['max']:.2f} ms"],
         ["dispatcher's CPU per call at the highest rate", f"{result['cpu_ms_per_call']:.2f} ms"],
-        ["limited by", f"{result['limited_by']} ({result['reason']})"],
+        ["limited by", f"{result['limited_by']}" + (f" ({result['reason']})" if result.get("reason") else "")],
     ]
     return Table("Dispatch: one dispatcher process, leases in Redis", ["what", ">value"], rows)
 

@@ -46,7 +46,7 @@ async def run(runs: int, directory: Path, into: Path, progress: Progress) -> dic
         passes.append(await _pass(subdirectory(directory, f"pass{number}"), progress))
     results: dict[str, Any] = {"machine": described, "runs": runs, **median_of(passes)}
     results["search"] = [await _search(options, directory, progress) for options in SEARCHES]
-    heard = await audio.run(audio.Options(), subdirectory(directory, "audio"), progress)
+    heard = await _audio(directory, progress)
     results["audio"] = heard.as_json()
     results["churn"] = (await churn.run(churn.Options(), subdirectory(directory, "churn"), progress)).as_json()
     await asyncio.to_thread(_save, results, heard, into)
@@ -70,7 +70,7 @@ async def _pass(directory: Path, progress: Progress) -> dict[str, Any]:
     ]
     progress.say("dispatch: searching the highest rate")
     dispatched = asdict(await dispatch.run(None, 5.0, subdirectory(directory, "dispatch")))
-    del dispatched["steps"]  # as many as the search needed: no two passes have the same
+    del dispatched["steps"], dispatched["reason"]  # no two passes have the same
     return {
         "density": {report.point_name(point): point for point in measured},
         "latency": {str(result["calls"]): result for result in latencies},
@@ -92,6 +92,15 @@ async def _latency(options: latency.Options, directory: Path, progress: Progress
         return (await latency.run(options, where, progress)).as_json()
 
     return await _patiently(once, directory, f"latency-{options.calls}", progress)
+
+
+async def _audio(directory: Path, progress: Progress) -> audio.AudioQuality:
+    for attempt in range(ATTEMPTS):
+        heard = await audio.run(audio.Options(), subdirectory(directory, f"audio-{attempt}"), progress)
+        if not any(path.slips for directions in heard.paths.values() for path in directions.values()):
+            break
+        progress.say("the jitter buffer slipped: the machine paused, or the telephone's clock did")
+    return heard
 
 
 async def _patiently(

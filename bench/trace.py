@@ -28,6 +28,8 @@ class SessionTrace:
     """Appends that bring the first voiced audio after silence."""
     answers_ns: list[int] = field(default_factory=list)
     """First audio delta of each response."""
+    pcm16: bool = False
+    """Whether audio is PCM16 rather than u-law."""
     speech_started_ns: list[int] = field(default_factory=list)
     requests_ns: list[int] = field(default_factory=list)
     """Each response.create of the client."""
@@ -47,7 +49,7 @@ class SessionTrace:
             self.speech_started_ns.append(at_ns)
 
     def _append(self, at_ns: int, text: bytes) -> None:
-        voiced = is_voiced(base64.b64decode(json.loads(text)["audio"]))
+        voiced = is_voiced(base64.b64decode(json.loads(text)["audio"]), self.pcm16)
         if voiced and not self._voiced:
             self.voiced_ns.append(at_ns)
         self._voiced = voiced
@@ -59,16 +61,18 @@ class SessionTrace:
             self.answers_ns.append(at_ns)
 
 
-def read(path: Path) -> dict[str, SessionTrace]:
-    """Returns the sessions of a trace (see simulator/README.md), by id."""
+def read(path: Path, audio_format: str) -> dict[str, SessionTrace]:
+    """Returns the sessions of a trace (see simulator/README.md), by id; their audio is `g711` (u-law) or `pcm16`."""
     sessions: dict[str, SessionTrace] = {}
     with path.open("rb") as file:
         for line in file:
             at_ns, session, direction, text = line.split(b" ", 3)
-            sessions.setdefault(session.decode(), SessionTrace()).take(int(at_ns), direction == b"in", text)
+            known = sessions.setdefault(session.decode(), SessionTrace(pcm16=audio_format == "pcm16"))
+            known.take(int(at_ns), direction == b"in", text)
     return sessions
 
 
-def is_voiced(audio: bytes) -> bool:
-    """Whether G.711 audio of a session, u-law, has more than silence in it anywhere."""
-    return bool(np.abs(decode(audio, PCMU).astype(np.int32)).max(initial=0) > VOICED)
+def is_voiced(audio: bytes, pcm16: bool) -> bool:
+    """Whether audio, u-law or PCM16, has more than silence in it anywhere."""
+    samples = np.frombuffer(audio, np.int16) if pcm16 else decode(audio, PCMU)
+    return bool(np.abs(samples.astype(np.int32)).max(initial=0) > VOICED)
