@@ -161,6 +161,11 @@ class WorkerSettings(PoolSettings):
     voice_live_proactive_greeting: str = setting(
         "VOICE_LIVE_PROACTIVE_GREETING", "Hello, how can I help you today?", "The greeting, spoken word for word."
     )
+    voice_live_auto_truncate: bool = setting(
+        "VOICE_LIVE_AUTO_TRUNCATE",
+        False,
+        "Let Voice Live guess what an interrupted caller heard, instead of telling it what was played.",
+    )
     voice_live_audio_format: AudioFormat = setting(
         "VOICE_LIVE_AUDIO_FORMAT", AudioFormat.G711, "g711 (telephone audio straight through) or pcm16 (24 kHz)."
     )

@@ -44,6 +44,7 @@ class Agent:
     instructions: str
     greeting: str
     max_output_tokens: int | None
+    auto_truncate: bool
     audio_format: AudioFormat
     uplink_ms: int
     connect_timeout_s: float
@@ -137,6 +138,7 @@ class Call:
                 audio_rate=wire.rate,
                 greeting=self._agent.greeting,
                 max_output_tokens=self._agent.max_output_tokens,
+                auto_truncate=self._agent.auto_truncate,
             )
             self._conversation = conversation = Conversation(options, wire, port, self._timeline)
             self._leg.attach(port)

@@ -231,6 +231,7 @@ def _agent(settings: WorkerSettings, resource: Resource) -> Agent:
         instructions=settings.voice_live_instructions,
         greeting=settings.voice_live_proactive_greeting if settings.voice_live_proactive_greeting_enabled else "",
         max_output_tokens=settings.voice_live_max_response_output_tokens,
+        auto_truncate=settings.voice_live_auto_truncate,
         audio_format=settings.voice_live_audio_format,
         uplink_ms=settings.voice_live_uplink_ms,
         connect_timeout_s=settings.voice_live_connect_timeout_s,

@@ -73,12 +73,11 @@ class Conversation:
     async def _do(self, action: sessions.Action, connection: Connection) -> None:
         match action:
             case sessions.Play():
-                self._downlink.play(action.audio)
+                self._downlink.play(action.item_id, action.audio)
             case sessions.FinishAnswer():
                 self._downlink.finish()
             case sessions.FlushPlayout():
-                if self._downlink.flush():
-                    self._timeline.mark("barge_in")
+                await self._flush(connection)
             case sessions.Mark():
                 self._mark(action.name)
             case sessions.UpdateSession():
@@ -87,6 +86,14 @@ class Conversation:
                 await connection.send(action.message)
             case sessions.Refused():
                 raise UpstreamError(f"session refused: {action.code} {action.param}".rstrip())
+
+    async def _flush(self, connection: Connection) -> None:
+        cut_off = self._downlink.flush()
+        if cut_off:
+            self._timeline.mark("barge_in")
+        for item in cut_off:
+            for action in self._session.cut_off(item.item_id, item.heard_ms):
+                await self._do(action, connection)
 
     def _mark(self, name: str) -> None:
         self._timeline.mark(name)

@@ -71,7 +71,7 @@ class PythonPort(pj.AudioMediaPort):  # type: ignore[misc]
         self._answering = False
         """In the middle of an answer: its audio has begun to arrive, its end has not."""
         self._playing = False
-        self.captured = self.uplink_dropped = self.played = self.flushed = self.underruns = 0
+        self.captured = self.uplink_dropped = self.written = self.played = self.flushed = self.underruns = 0
         self.frames = 0
         """Frames requested."""
         self.playout_started_ns = 0
@@ -118,6 +118,7 @@ class PythonPort(pj.AudioMediaPort):  # type: ignore[misc]
         """Queues mu-law audio and returns how many bytes were taken."""
         taken = audio[: (PLAYOUT_MAX_BYTES - len(self._playout)) // 2]
         self._playout.extend(g711.decode(taken))
+        self.written += len(taken)
         self._answering = True
         return len(taken)
 

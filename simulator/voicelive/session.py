@@ -226,6 +226,7 @@ class Session:
         if index != 0:
             raise invalid_value("content_index", index, "0")
         self._conversation.truncate(item_id, end_ms)
+        self.record.mark("truncated", now, audio_ms=end_ms)
         self._outlet.send(shapes.item_truncated(item_id, index, end_ms), now)
 
     def _on_response_create(self, event: Mapping[str, Any], now: float) -> None:

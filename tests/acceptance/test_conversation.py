@@ -97,6 +97,17 @@ def test_a_caller_who_talks_over_the_answer_is_heard_and_answered(pool: Pool, ca
     assert "barge_in" in [name for name, _ in pool.record(call.call_id).marks]
 
 
+def test_the_model_learns_what_the_caller_heard_before_talking_over_it(pool: Pool, calls: dict[str, PhoneCall]) -> None:
+    record = pool.record(calls["barge-in"].call_id)
+    barged_in = dict(record.marks)["barge_in"]
+    began = max(at for name, at in record.marks if name == "answer_playout" and at < barged_in)
+    [session] = [session for session in pool.sessions() if session["id"] == record.session_id]
+    [truncated] = [mark["audio_ms"] for mark in session["marks"] if mark["kind"] == "truncated"]
+    # Counted in samples against measured by the clock: a frame, and what the event loop took to note the moment.
+    assert abs(truncated - (barged_in - began)) <= 60
+    assert "error" not in session["sent"]
+
+
 def test_a_caller_who_hangs_up_in_the_middle_ends_the_call(pool: Pool, calls: dict[str, PhoneCall]) -> None:
     call = calls["hang-up"]
     assert call.report["ok"], f"{call.report}\n{pool.tails()}"

@@ -39,6 +39,8 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     type: str | None = None
     code: str | None = None
     param: str | None = None
+    event_id: str | None = None
+    """Of the client event that was refused, if it had one."""
 
 
 class Error(_Event, frozen=True, tag="error"):

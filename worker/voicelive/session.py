@@ -5,6 +5,7 @@ It does no IO and knows no clock, socket, SIP or audio device, so every case is 
     connected -> session.update -> session.updated -> Ready (and the greeting is asked for)
     speech_started  -> the playout is flushed, whatever is still coming of the old answer is dropped
     audio.delta     -> played, unless its answer was cut off
+    playout flushed -> conversation.item.truncate: the model learns how much of each answer was heard
 """
 
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class SessionOptions:
     greeting: str = ""
     """Spoken word for word before the caller speaks; empty is no greeting."""
     max_output_tokens: int | None = None
+    auto_truncate: bool = False
+    """Whether the service works out by itself what the caller heard of an answer, from when it sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """Queue this audio for the caller."""
+    """Queue this audio of an item for the caller."""
 
+    item_id: str
     audio: bytes
 
 
@@ -71,7 +75,7 @@ class FinishAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FlushPlayout:
-    """Drop what the caller has not heard yet."""
+    """Drop what the caller has not heard yet, and say what it was: `Session.cut_off`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,10 @@ class Session:
             case _:
                 return []
 
+    def cut_off(self, item_id: str, heard_ms: int) -> list[Action]:
+        """Returns what is to be done when an item's audio was dropped after `heard_ms` of it had been heard."""
+        return [] if self.options.auto_truncate else [Send(truncation(item_id, heard_ms))]
+
     def _updated(self, event: events.SessionUpdated) -> list[Action]:
         if self.ready:
             return []
@@ -138,7 +146,7 @@ class Session:
     def _audio(self, event: events.AudioDelta) -> list[Action]:
         if event.response_id in self._cut_off:
             return []
-        actions: list[Action] = [Play(event.delta)]
+        actions: list[Action] = [Play(event.item_id, event.delta)]
         if self._awaits_audio:
             actions.insert(0, Mark(self._awaits_audio))
             self._awaits_audio = ""
@@ -160,7 +168,8 @@ class Session:
     def _error(self, event: events.Error) -> list[Action]:
         if not self.ready:
             return [Refused(event.error.code or event.error.type or "unknown", event.error.param or "")]
-        self.errors += 1
+        if not _harmless(event.error):
+            self.errors += 1
         return []
 
 
@@ -173,12 +182,37 @@ def session_update(options: SessionOptions) -> dict[str, Any]:
         "input_audio_format": options.audio_format,
         "input_audio_sampling_rate": options.audio_rate,
         "output_audio_format": options.audio_format,
-        "turn_detection": {"type": "azure_semantic_vad", "interrupt_response": True, "create_response": True},
+        "turn_detection": {
+            "type": "azure_semantic_vad",
+            "interrupt_response": True,
+            "create_response": True,
+            "auto_truncate": options.auto_truncate,
+        },
         "input_audio_transcription": {"model": "azure-speech"},
     }
     if options.max_output_tokens is not None:
         session["max_response_output_tokens"] = options.max_output_tokens
     return session
+
+
+_TRUNCATION = "truncate:"
+"""Begins the event ids of truncations, by which an error that answers one is known."""
+
+
+def truncation(item_id: str, heard_ms: int) -> dict[str, Any]:
+    """Returns the conversation.item.truncate that leaves of an item what was heard."""
+    return {
+        "type": "conversation.item.truncate",
+        "event_id": f"{_TRUNCATION}{item_id}",
+        "item_id": item_id,
+        "content_index": 0,
+        "audio_end_ms": heard_ms,
+    }
+
+
+def _harmless(error: events.ErrorInfo) -> bool:
+    """Whether an error only says that the service was faster: the answer was over, or shorter than what was heard."""
+    return error.code == "response_cancel_not_active" or (error.event_id or "").startswith(_TRUNCATION)
 
 
 def voice(name: str) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The conversation's rules, one script of events and actions per case."""
 
+from dataclasses import replace
+
 from worker.voicelive import events
 from worker.voicelive.session import (
     FinishAnswer,
@@ -100,17 +102,51 @@ def test_a_refused_update_ends_the_session_with_what_was_wrong() -> None:
     assert session.receive(error("invalid_voice")) == [Refused("invalid_voice", "session.voice")]
 
 
-def test_an_error_in_conversation_is_counted_and_harmless() -> None:
+def test_an_error_in_conversation_is_counted() -> None:
+    session = ready_session()
+    assert session.receive(error("server_error")) == []
+    assert session.errors == 1
+
+
+def test_a_cancellation_that_came_too_late_is_no_error() -> None:
     session = ready_session()
     assert session.receive(error("response_cancel_not_active")) == []
-    assert session.errors == 1
+    assert session.errors == 0
+
+
+def test_the_model_is_told_how_much_of_an_answer_was_heard() -> None:
+    [sent] = ready_session().cut_off("item_2", 1234)
+    assert isinstance(sent, Send)
+    assert {
+        "type": "conversation.item.truncate",
+        "item_id": "item_2",
+        "content_index": 0,
+        "audio_end_ms": 1234,
+    }.items() <= (sent.message.items())
+
+
+def test_a_truncation_that_was_refused_is_no_error() -> None:
+    session = ready_session()
+    [sent] = session.cut_off("item_2", 1234)
+    assert isinstance(sent, Send)
+    refusal = events.ErrorInfo("invalid_request_error", "invalid_value", None, sent.message["event_id"])
+    assert session.receive(events.Error(refusal)) == []
+    assert session.errors == 0
+
+
+def test_a_service_that_truncates_by_itself_is_told_nothing() -> None:
+    session = Session(replace(OPTIONS, auto_truncate=True))
+    [_, update] = session.receive(CREATED)
+    assert isinstance(update, UpdateSession)
+    assert update.session["turn_detection"]["auto_truncate"] is True
+    assert session.cut_off("item_2", 1234) == []
 
 
 def test_the_greetings_first_audio_is_marked_once() -> None:
     session = ready_session(OPTIONS)
     session.receive(response("resp_1"))
-    assert session.receive(audio("resp_1")) == [Mark("greeting_audio"), Play(b"\x01\x02")]
-    assert session.receive(audio("resp_1", b"\x03")) == [Play(b"\x03")]
+    assert session.receive(audio("resp_1")) == [Mark("greeting_audio"), Play("item_2", b"\x01\x02")]
+    assert session.receive(audio("resp_1", b"\x03")) == [Play("item_2", b"\x03")]
     assert session.receive(audio_done("resp_1")) == [FinishAnswer()]
 
 
@@ -119,7 +155,7 @@ def test_an_answers_first_audio_is_marked_after_the_caller_has_spoken() -> None:
     assert session.receive(SPEECH) == [Mark("speech_started"), FlushPlayout()]
     assert session.receive(SILENCE) == [Mark("speech_stopped")]
     session.receive(response("resp_1"))
-    assert session.receive(audio("resp_1")) == [Mark("answer_audio"), Play(b"\x01\x02")]
+    assert session.receive(audio("resp_1")) == [Mark("answer_audio"), Play("item_2", b"\x01\x02")]
 
 
 def test_barge_in_flushes_and_drops_what_is_still_coming_of_the_answer() -> None:
@@ -139,7 +175,7 @@ def test_the_answer_after_a_barge_in_is_played() -> None:
     session.receive(done("resp_1", "cancelled"))
     session.receive(SILENCE)
     session.receive(response("resp_2"))
-    assert session.receive(audio("resp_2")) == [Mark("answer_audio"), Play(b"\x01\x02")]
+    assert session.receive(audio("resp_2")) == [Mark("answer_audio"), Play("item_2", b"\x01\x02")]
 
 
 def test_barge_in_flushes_an_answer_whose_response_is_long_done() -> None:
