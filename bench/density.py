@@ -21,6 +21,7 @@ from bench.baselines import BASELINES
 from bench.callers import Callers
 from bench.load.clips import speech_samples, write_wav
 from bench.load.packets import lost, percentiles, spacing_ms
+from bench.load.rtp import RtpLoad
 from bench.progress import Progress
 from bench.rig import READY_S, PoolOptions, Rig, RigError, pool, rig, subdirectory
 from shared.messages import WorkerHealth
@@ -86,6 +87,31 @@ class Load:
         if self.sender_late_ms > SENDER_LATE_MAX_MS:
             return f"callers' packets were sent {self.sender_late_ms:.1f} ms late (p99)"
         return ""
+
+
+class LoadWatch:
+    """Watches the load side from the moment it is made."""
+
+    def __init__(self, started: Rig, rtp: RtpLoad) -> None:
+        self._rtp = rtp
+        self._core = started.cores.load
+        self._pids = {"simulator": started.simulator_pid, "rtp": rtp.pid}
+        self._core_time = usage.core_time(self._core)
+        self._spent_s = {name: usage.cpu_seconds(pid) for name, pid in self._pids.items()}
+
+    async def load(self) -> Load:
+        """Returns what it has used since."""
+        now = usage.core_time(self._core)
+        elapsed_s = now.read_at_s - self._core_time.read_at_s
+        used = {
+            name: 100 * (usage.cpu_seconds(pid) - self._spent_s[name]) / elapsed_s for name, pid in self._pids.items()
+        }
+        return Load(
+            core_percent=usage.busy_percent(self._core_time, now),
+            simulator_percent=used["simulator"],
+            rtp_percent=used["rtp"],
+            sender_late_ms=(await self._rtp.stats()).late_p99_us / 1000,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,23 +347,20 @@ async def _window(
     progress.say(f"measuring for {options.seconds:.0f} s")
     rtp = callers.rtp
     await rtp.record(True)
-    core = usage.core_time(started.cores.load)
-    spent = {name: usage.cpu_seconds(each) for name, each in _watched(started, rtp.pid, pid)}
-    threads = usage.thread_seconds(pid)
+    watch = LoadWatch(started, rtp)
+    spent_s, threads = usage.cpu_seconds(pid), usage.thread_seconds(pid)
     begin = time.monotonic()
     while time.monotonic() - begin < options.seconds:
         await asyncio.sleep(min(1.0, options.seconds))
         if healths is not None:
             healths.append(await started.health())
     elapsed = time.monotonic() - begin
-    used = {
-        name: 100 * (usage.cpu_seconds(each) - spent[name]) / elapsed for name, each in _watched(started, rtp.pid, pid)
-    }
+    cpu_percent = 100 * (usage.cpu_seconds(pid) - spent_s) / elapsed
     now = usage.thread_seconds(pid)
     shares = {
         what: 100 * (now.get(name, 0.0) - threads.get(name, 0.0)) / elapsed / calls for name, what in THREADS.items()
     }
-    busy = usage.busy_percent(core, usage.core_time(started.cores.load))
+    load = await watch.load()
     await rtp.record(False)
     rss_kb, stats = usage.rss_kb(pid), await rtp.stats()
     complete = not sessions or await started.open_sessions() == calls
@@ -348,22 +371,13 @@ async def _window(
     received = packets.received()
     return Window(
         calls=calls,
-        cpu_percent_per_call=used["subject"] / calls,
+        cpu_percent_per_call=cpu_percent / calls,
         rss_kb=rss_kb,
         rtp_spacing_ms=percentiles(spacing_ms(received)),
         lost=lost(received) + stats.receive_drops,
-        load=Load(
-            core_percent=busy,
-            simulator_percent=used["simulator"],
-            rtp_percent=used["rtp"],
-            sender_late_ms=stats.late_p99_us / 1000,
-        ),
+        load=load,
         threads=shares,
     )
-
-
-def _watched(started: Rig, rtp_pid: int, subject_pid: int) -> list[tuple[str, int]]:
-    return [("subject", subject_pid), ("simulator", started.simulator_pid), ("rtp", rtp_pid)]
 
 
 def model_options(directory: Path) -> tuple[str, ...]:

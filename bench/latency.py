@@ -21,9 +21,9 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from bench import trace, usage
+from bench import trace
 from bench.callers import Caller, Callers
-from bench.density import Load, load_json, rounded
+from bench.density import Load, LoadWatch, load_json, rounded
 from bench.load.clips import PCMU, decode, tone, write_wav
 from bench.load.packets import VOICED, Packets, percentiles
 from bench.progress import Progress
@@ -163,19 +163,9 @@ async def _converse(callers: Callers, started: Rig, options: Options, progress: 
     progress.say(f"{options.setup_calls} more calls, one after the other, for the set-up times")
     greeted = [await _greeted_call(callers) for _ in range(options.setup_calls)]
     progress.say(f"conversations for {options.seconds:.0f} s")
-    begin, core = time.monotonic(), usage.core_time(started.cores.load)
-    watched = {"simulator": started.simulator_pid, "rtp": rtp.pid}
-    spent = {name: usage.cpu_seconds(pid) for name, pid in watched.items()}
+    watch = LoadWatch(started, rtp)
     await asyncio.sleep(options.seconds)
-    elapsed = time.monotonic() - begin
-    used = {name: 100 * (usage.cpu_seconds(pid) - spent[name]) / elapsed for name, pid in watched.items()}
-    stats = await rtp.stats()
-    load = Load(
-        core_percent=usage.busy_percent(core, usage.core_time(started.cores.load)),
-        simulator_percent=used["simulator"],
-        rtp_percent=used["rtp"],
-        sender_late_ms=stats.late_p99_us / 1000,
-    )
+    load = await watch.load()
     if load.saturated:
         raise RigError(f"not reported, because the load side was the bottleneck: {load.saturated}")
     await callers.hang_up()
