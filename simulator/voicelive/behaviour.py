@@ -42,7 +42,8 @@ class Behaviour:
     `cancel_reason` also picks the events of a cancellation: `client_cancelled` is a bare response.done, `turn_detected`
     closes every part of the response first. `heard` is the caller's transcript where a scenario gives none. In a
     `monologue` the model speaks all the time, unasked, and does not listen. speech_started and each answer's first
-    audio come up to `jitter_s` late, at random.
+    audio come up to `jitter_s` late, at random. With `script_scope` `process` a session goes on with the scenario where
+    the one before stopped. `reveal` lets the control API show what is said, for tests.
     """
 
     scenario: Scenario = PARROT
@@ -56,6 +57,8 @@ class Behaviour:
     heard: str = DEFAULT_HEARD
     max_session_s: float = 3600.0
     monologue: bool = False
+    script_scope: Literal["session", "process"] = "session"
+    reveal: bool = False
 
     def manner(self, model: str | None) -> Manner:
         """The choices for a session with `model`."""

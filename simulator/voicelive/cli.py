@@ -37,6 +37,17 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--script", type=click.Path(path_type=Path), help="The scenario file of --mode script (YAML).")
 @click.option(
+    "--script-scope",
+    default="session",
+    type=click.Choice(["session", "process"]),
+    help="Whether each session begins the scenario anew, or goes on where the one before stopped.",
+)
+@click.option(
+    "--reveal",
+    is_flag=True,
+    help="For tests: GET /simulator/sessions shows the conversation, instructions and settings. They hold words!",
+)
+@click.option(
     "--monologue",
     is_flag=True,
     help="For load tests: the model speaks all the time, unasked, and does not listen. Not with --mode parrot.",
@@ -120,6 +131,8 @@ def _behaviour(options: dict[str, Any]) -> Behaviour:
         heard=options["heard"],
         max_session_s=options["max_session"],
         monologue=options["monologue"],
+        script_scope=options["script_scope"],
+        reveal=options["reveal"],
     )
 
 

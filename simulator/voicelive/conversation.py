@@ -9,6 +9,9 @@ from simulator.voicelive.ids import Ids
 from simulator.voicelive.refusal import Refused, invalid_value, one_of, table, text
 from simulator.voicelive.shapes import Item
 
+# The longest id a client may choose.
+_MAX_ID = 32
+
 _CONTENT_TYPES = {
     "user": ("input_text", "input_audio", "input_image"),
     "assistant": ("text",),
@@ -41,7 +44,12 @@ class Conversation:
     def words(self) -> int:
         """How many words of text the conversation holds; what text tokens are counted by."""
         parts = [part for item in self._items.values() for part in item.get("content", ())]
-        return sum(len((part.get("text") or "").split()) for part in parts)
+        outputs = [item.get("output") for item in self._items.values()]
+        return sum(len((text or "").split()) for text in (*(part.get("text") for part in parts), *outputs))
+
+    def shown(self) -> list[dict[str, Any]]:
+        """The conversation as it stands, in order, without audio."""
+        return [_shown(self._items[item_id]) for item_id in self._order]
 
     def add(self, item: Item, after: object = None) -> str | None:
         """Put `item` after the item `after` (at the end when None, at the start when "root"); the id before it."""
@@ -100,12 +108,13 @@ class Conversation:
         """The item a client asks to create, completed with an id; raises Refused for one the service would refuse."""
         kinds = ("message", "function_call", "function_call_output")
         kind = one_of(fields.get("type"), kinds, "item.type")
-        item_id = text(fields, "id", "item.id") if fields.get("id") else self._ids.new("item")
+        item_id = _chosen_id(fields, "id") if fields.get("id") else self._ids.new("item")
         if kind == "function_call_output":
-            call_id, output = text(fields, "call_id", "item.call_id"), text(fields, "output", "item.output")
+            call_id, output = _chosen_id(fields, "call_id"), text(fields, "output", "item.output")
             return shapes.function_call_output_item(item_id, call_id, output)
         if kind == "function_call":
-            name, call_id, arguments = (text(fields, each, f"item.{each}") for each in ("name", "call_id", "arguments"))
+            name, arguments = text(fields, "name", "item.name"), text(fields, "arguments", "item.arguments")
+            call_id = _chosen_id(fields, "call_id")
             return shapes.function_call_item(item_id, "completed", name, call_id, arguments)
         role = one_of(fields.get("role"), _CONTENT_TYPES, "item.role")
         return shapes.message_item(item_id, role, "completed", _content(fields, role))
@@ -124,11 +133,33 @@ def pre_generated_text(params: Mapping[str, Any]) -> str | None:
             raise invalid_value(f"{param}.content", other, "exactly one text part")
 
 
+def message_text(item: Mapping[str, Any]) -> str:
+    """The words of a message, typed or spoken."""
+    parts = item.get("content", ())
+    return " ".join(words for part in parts if (words := part.get("text") or part.get("transcript")))
+
+
+def _shown(item: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("id", "type", "role", "name", "call_id", "arguments", "output", "status")
+    shown = {name: item[name] for name in names if name in item}
+    return {**shown, "text": message_text(item)} if item["type"] == "message" else shown
+
+
+def _chosen_id(fields: Mapping[str, Any], name: str) -> str:
+    """An id the client chose; the models behind the service take no more than 32 characters."""
+    chosen = text(fields, name, f"item.{name}")
+    if len(chosen) > _MAX_ID:
+        message = f"Invalid 'item.{name}': string too long. Expected a maximum length of {_MAX_ID}, got {len(chosen)}."
+        raise Refused("string_above_max_length", message, f"item.{name}")
+    return chosen
+
+
 def _content(fields: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
     parts = fields.get("content")
     if not isinstance(parts, list) or not parts:
         raise invalid_value("item.content", parts, "a list of content parts")
     for index, part in enumerate(parts):
         kind = part.get("type") if isinstance(part, dict) else part
-        one_of(kind, _CONTENT_TYPES[role], f"item.content[{index}].type")
+        if one_of(kind, _CONTENT_TYPES[role], f"item.content[{index}].type") in ("text", "input_text"):
+            text(part, "text", f"item.content[{index}].text")
     return parts

@@ -36,7 +36,12 @@ Kind = Literal[
     "delay_transcript",
     "duplicate_transcript",
     "empty_transcript",
+    "refuse_update",
+    "mute_update",
 ]
+
+# Of these kinds, `updates` says how often they strike; of the transcript faults, `turns`.
+_UPDATE_KINDS = ("refuse_update", "mute_update")
 
 
 class BadFault(ValueError):
@@ -44,10 +49,14 @@ class BadFault(ValueError):
 
 
 class HandshakeFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Fails the next `count` handshakes: an HTTP `status` (with `Retry-After`), or with `stall` no answer at all."""
+    """Fails the next `count` handshakes: an HTTP `status`, or with `stall` no answer at all.
+
+    `retry_after` is in seconds; `http_date` has it written as the time at which they are over (RFC 9110, 10.2.3).
+    """
 
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None
     retry_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    http_date: bool = False
     stall: bool = False
     count: Count = 1
 
@@ -58,7 +67,8 @@ class SessionFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `session` says where: `all` that run now, the `next` to open, `every` one from now on, or one session's id.
     `on` and `nth` say when: after the nth event of that type the server sends from then on; `after_s` delays it.
     `turns` is how many of the caller's turns a transcript fault spoils; `seconds` is what `delay_transcript` adds;
-    `code` and `reason` belong to `close`, `bytes` to `oversize`.
+    `updates` is how many times `session.update` meets `refuse_update` (an error that blames `param`) or `mute_update`
+    (nothing); `code` and `reason` belong to `close`, `bytes` to `oversize`.
     """
 
     kind: Kind
@@ -68,9 +78,16 @@ class SessionFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after_s: Seconds = 0.0
     seconds: Seconds = 2.0
     turns: Count = 1
+    updates: Count = 1
+    param: str = "session.voice"
     code: Annotated[int, msgspec.Meta(ge=1000, le=4999)] = 1001
     reason: Annotated[str, msgspec.Meta(max_length=120)] = MAX_DURATION_REASON
     bytes: Annotated[int, msgspec.Meta(ge=1, le=64 * 1024 * 1024)] = _OVERSIZE_BYTES
+
+    @property
+    def times(self) -> int:
+        """How often a fault that spoils something strikes."""
+        return self.updates if self.kind in _UPDATE_KINDS else self.turns
 
 
 class FaultOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 API_VERSIONS = (
     "2025-05-01-preview",
@@ -11,6 +12,24 @@ API_VERSIONS = (
     "2026-04-10",
     "2026-06-01-preview",
     "2026-07-15",
+)
+
+
+# What an Azure AI resource writes in the body of a refusal: code and message by HTTP status.
+REFUSALS: Mapping[int, tuple[str, str]] = MappingProxyType(
+    {
+        400: ("BadRequest", "The request is not valid."),
+        401: (
+            "401",
+            "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for "
+            "an active subscription and use a correct regional API endpoint for your resource.",
+        ),
+        403: ("AuthenticationTypeDisabled", "Key based authentication is disabled for this resource."),
+        404: ("404", "Resource not found"),
+        429: ("429", "Requests to this operation have exceeded the rate limit of your current pricing tier."),
+        500: ("InternalServerError", "The server had an error while processing your request."),
+        503: ("ServiceUnavailable", "The service is temporarily unable to process your request."),
+    }
 )
 
 
@@ -46,8 +65,7 @@ def admit(query: Mapping[str, str], headers: Mapping[str, str], api_key: str | N
     if not model and not agent:
         raise HandshakeRefused(400, "BadRequest", "Missing query parameter: model.")
     if not _has_bearer(query, headers) and (agent or not _has_key(query, headers, api_key)):
-        message = "Access denied due to invalid credentials."
-        raise HandshakeRefused(401, "401", message)
+        raise HandshakeRefused(401, *REFUSALS[401])
     return Admission(model or None, agent or None)
 
 

@@ -43,7 +43,10 @@ class Turn:
 
 
 class Listener:
-    """Hears the caller. `on_speech` is called when speech starts, `on_turn` when a turn is to be answered."""
+    """Hears the caller.
+
+    `on_speech` is called when speech starts, `on_end` when a turn has ended, `on_turn` when a turn is to be answered.
+    """
 
     def __init__(
         self,
@@ -65,9 +68,9 @@ class Listener:
         self._record = record
         self._mishaps = mishaps
         self.on_speech: Callable[[float], None] = lambda _now: None
+        self.on_end: Callable[[Turn], None] = lambda _turn: None
         self.on_turn: Callable[[Turn, float], None] = lambda _turn, _now: None
         self.transcript: Callable[[], str] = lambda: ""
-        self.last_turn: Turn | None = None
         self._speaking: Turn | None = None
         self._transcribing: Turn | None = None
         self._committed_ms = 0.0
@@ -166,7 +169,7 @@ class Listener:
         turn.ended_at = now
         turn.transcript = "" if self._mishaps.spoils("empty_transcript") else self.transcript()
         self._committed_ms = end_ms
-        self.last_turn = turn
+        self.on_end(turn)
         self._outlet.send(shapes.committed(turn.item_id, self._conversation.last_id), now)
         delay = self._mishaps.spoils("delay_transcript")
         transcript_at = now + self._manner.transcript_s + (delay.seconds if delay else 0.0)

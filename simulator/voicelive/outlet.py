@@ -66,10 +66,10 @@ class Mishaps:
             self._strike_later(fault, now)
 
     def spoils(self, kind: str) -> SessionFault | None:
-        """The transcript fault of this kind for the caller's turn at hand; it uses up one of its turns."""
-        fault, turns = self._spoiled.get(kind, (None, 0))
-        if turns > 1 and fault is not None:
-            self._spoiled[kind] = (fault, turns - 1)
+        """The fault of this kind for the turn or update at hand; it uses up one of its times."""
+        fault, times = self._spoiled.get(kind, (None, 0))
+        if times > 1 and fault is not None:
+            self._spoiled[kind] = (fault, times - 1)
         else:
             self._spoiled.pop(kind, None)
         return fault
@@ -109,5 +109,5 @@ class Mishaps:
             case "error":
                 message = "The server had an error while processing your request."
                 outlet.send(shapes.error("server_error", message, param=None, event_id=None, kind="server_error"), now)
-            case "delay_transcript" | "duplicate_transcript" | "empty_transcript":
-                self._spoiled[fault.kind] = (fault, fault.turns)
+            case "delay_transcript" | "duplicate_transcript" | "empty_transcript" | "refuse_update" | "mute_update":
+                self._spoiled[fault.kind] = (fault, fault.times)

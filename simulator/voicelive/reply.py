@@ -36,11 +36,25 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True)
+class Timestamp:
+    """Where in the reply's audio a word lies, in ms."""
+
+    word: str
+    offset_ms: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """All words are out, and what they asked for begins to be done."""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """All done-events of the reply."""
 
 
-Part = ItemAdded | Words | Audio | End
+Part = ItemAdded | Words | Audio | Timestamp | Running | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +65,21 @@ class Beat:
     part: Part
 
 
-def spoken(profile: Profile, pace: Pace, first_audio_s: float, words: Sequence[str], clip: Clip) -> list[Beat]:
-    """A spoken reply; the first audio is due after `first_audio_s`, everything at once when the pace is instant."""
+def spoken(
+    profile: Profile, pace: Pace, first_audio_s: float, words: Sequence[str], clip: Clip, *, timed: bool = False
+) -> list[Beat]:
+    """A spoken reply; the first audio is due after `first_audio_s`, everything at once when the pace is instant.
+
+    `timed` adds the times of its words, each after the chunk of audio in which the word begins.
+    """
     chunks = list(_chunks(pace, first_audio_s, clip))
     end = Beat(first_audio_s + _play_s(clip.ms, pace), End())
     item = Beat(first_audio_s * profile.item, ItemAdded())
     if profile is NATIVE:
-        return [item, *_interleaved(words, chunks, first_audio_s), end]
-    return [item, *_evenly(words, first_audio_s * profile.item, first_audio_s * profile.words_end), *chunks, end]
+        body = list(_interleaved(words, chunks, first_audio_s))
+    else:
+        body = [*_evenly(words, first_audio_s * profile.item, first_audio_s * profile.words_end), *chunks]
+    return [item, *(_with_timestamps(body, words, clip.ms) if timed else body), end]
 
 
 def written(profile: Profile, first_audio_s: float, words: Sequence[str]) -> list[Beat]:
@@ -72,6 +93,12 @@ def function_call(profile: Profile, first_audio_s: float, arguments: str) -> lis
     size = _ARGUMENT_PIECE if profile is NATIVE else max(len(arguments), 1)
     pieces = [arguments[at : at + size] for at in range(0, len(arguments), size)]
     return written(profile, first_audio_s, pieces)
+
+
+def mcp_call(profile: Profile, first_audio_s: float, arguments: str, seconds: float) -> list[Beat]:
+    """A call the service makes itself: as a function call, and then `seconds` until it is over."""
+    *words, end = function_call(profile, first_audio_s, arguments)
+    return [*words, Beat(end.at, Running()), Beat(end.at + seconds, End())]
 
 
 def split_words(text: str) -> list[str]:
@@ -111,3 +138,16 @@ def _interleaved(words: Sequence[str], chunks: Sequence[Beat], first_audio_s: fl
             yield Beat(chunk.at, Words(word))
         said = due
         yield chunk
+
+
+def _with_timestamps(beats: Sequence[Beat], words: Sequence[str], total_ms: float) -> Iterator[Beat]:
+    """The beats, with the times of the words, which share the audio evenly."""
+    each_ms = total_ms / max(len(words), 1)
+    sent_ms, told = 0.0, 0
+    for beat in beats:
+        yield beat
+        if isinstance(beat.part, Audio):
+            sent_ms += beat.part.ms
+            while told < len(words) and told * each_ms < sent_ms:
+                yield Beat(beat.at, Timestamp(words[told].strip(), int(told * each_ms), int(each_ms)))
+                told += 1

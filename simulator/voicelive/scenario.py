@@ -6,15 +6,20 @@ A scenario is a YAML mapping of `steps` and, optionally, `name` and `at_end`. Ea
     play: FILE                      answer it with a recording (WAV); the path is relative to the scenario's file
     parrot:                         answer it with the caller's last utterance
     call: {name, arguments}         answer it with a function call; arguments are a mapping, or a string sent as it is
-    expect_output: {contains}       go on when the client has sent that call's output (a text it must contain)
+    answer: {mcp, say, calls}       answer it with several outputs: MCP call, message, function calls, in this order
+    stall: SECONDS                  begin the answer, but say nothing for so long (for ever without a number)
+    mcp: {server, name, …}          begin the answer with a call the service makes itself; the next step goes on with it
+    expect_output: {contains, name} go on when the client has sent the output of one of the answer's calls
+    expect_message: TEXT            go on when the client has created a user message that contains TEXT
+    expect_request: TEXT            go on when the client has asked for a response in words that contain TEXT
     wait: SECONDS                   let time pass
     fault: {kind, …}                a session fault, see `faults`
     hang:                           answer nothing more; the connection stays open
     close: {code, reason}           close the WebSocket
 
-`say`, `play`, `parrot` and `call` may carry `heard: TEXT`, the transcript of the caller's turn they answer; then they
-are mappings (`say: {text, heard}`, `play: {file, heard}`). After the last step `at_end` says how to go on: `parrot`
-(default) or `repeat`.
+`say`, `play`, `parrot`, `call` and `answer` may carry `heard: TEXT`, the transcript of the caller's turn they answer;
+then they are mappings (`say: {text, heard}`, `play: {file, heard}`). After the last step `at_end` says how to go on:
+`parrot` (default) or `repeat`.
 """
 
 import re
@@ -32,8 +37,12 @@ class BadScenario(ValueError):
     """A scenario that cannot be read; the message names the step."""
 
 
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
 class Say(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    text: Annotated[str, msgspec.Meta(min_length=1)]
+    text: Text
     heard: str | None = None
 
 
@@ -46,18 +55,55 @@ class Parrot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heard: str | None = None
 
 
-class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: Annotated[str, msgspec.Meta(min_length=1)]
+class Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Text
     arguments: dict[str, Any] | str = msgspec.field(default_factory=dict)
+
+
+class Call(Function, frozen=True, forbid_unknown_fields=True):
     heard: str | None = None
+
+
+class Mcp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    server: Text
+    name: Text
+    arguments: dict[str, Any] | str = msgspec.field(default_factory=dict)
+    output: str = ""
+    seconds: Seconds = 0.0
+
+
+class Compound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`answer`: one response of several outputs."""
+
+    mcp: Mcp | None = None
+    say: Text | None = None
+    calls: tuple[Function, ...] = ()
+    heard: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mcp is None and self.say is None and not self.calls:
+            raise ValueError("nothing to answer with: mcp, say or calls")
+
+
+class Stall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    seconds: Seconds | None = None
 
 
 class ExpectOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     contains: str = ""
+    name: str | None = None
+
+
+class ExpectMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    contains: str = ""
+
+
+class ExpectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    contains: str = ""
 
 
 class Wait(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    seconds: Seconds
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -69,7 +115,7 @@ class Hang(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _PlayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    file: Annotated[str, msgspec.Meta(min_length=1)]
+    file: Text
     heard: str | None = None
 
 
@@ -78,8 +124,11 @@ class Close(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, msgspec.Meta(max_length=120)] = ""
 
 
-Answer = Say | Play | Parrot | Call
-Step = Answer | ExpectOutput | Wait | Fault | Hang | Close
+# What answers a request for a response, what only begins the answer, and what waits for the client.
+Answer = Say | Play | Parrot | Call | Compound
+Opener = Mcp | Stall
+Expectation = ExpectOutput | ExpectMessage | ExpectRequest
+Step = Answer | Opener | Expectation | Wait | Fault | Hang | Close
 
 # The kinds of step, and the field a step written as a plain value fills.
 _STEPS: dict[str, tuple[type[Any], str | None]] = {
@@ -87,7 +136,12 @@ _STEPS: dict[str, tuple[type[Any], str | None]] = {
     "play": (_PlayFile, "file"),
     "parrot": (Parrot, None),
     "call": (Call, None),
+    "answer": (Compound, None),
+    "stall": (Stall, "seconds"),
+    "mcp": (Mcp, None),
     "expect_output": (ExpectOutput, "contains"),
+    "expect_message": (ExpectMessage, "contains"),
+    "expect_request": (ExpectRequest, "contains"),
     "wait": (Wait, "seconds"),
     "hang": (Hang, None),
     "close": (Close, None),
@@ -153,7 +207,7 @@ def parse(text: str, directory: Path = Path()) -> Scenario:
         raise BadScenario(str(error)) from error
     steps = tuple(_step(number, step, directory) for number, step in enumerate(document.steps, start=1))
     if document.at_end == "repeat" and not any(isinstance(step, Answer) for step in steps):
-        raise BadScenario("a scenario that repeats needs a step that answers: say, play, parrot or call")
+        raise BadScenario("a scenario that repeats needs a step that answers: say, play, parrot, call or answer")
     return Scenario(steps=steps, at_end=document.at_end, name=document.name)
 
 

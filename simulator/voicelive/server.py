@@ -14,6 +14,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 import structlog
@@ -22,7 +23,8 @@ from aiohttp import web
 from simulator.voicelive.behaviour import Behaviour
 from simulator.voicelive.connection import MAX_FRAME_BYTES, Connection
 from simulator.voicelive.faults import BadFault, FaultOrder, HandshakeFault, ServerFaults, parse_order
-from simulator.voicelive.handshake import HandshakeRefused, admit
+from simulator.voicelive.handshake import REFUSALS, HandshakeRefused, admit
+from simulator.voicelive.script import Script
 from simulator.voicelive.session import Opening, Session
 from simulator.voicelive.speech import Speech
 from simulator.voicelive.trace import Trace
@@ -61,6 +63,8 @@ class Server:
         self._speech = Speech(settings.voice)
         self._faults = ServerFaults()
         self._faults.order(settings.faults)
+        shared = settings.behaviour.script_scope == "process"
+        self._script = Script(settings.behaviour.scenario) if shared else None
         self._connections: dict[str, Connection] = {}
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._stopping = asyncio.Event()
@@ -120,7 +124,7 @@ class Server:
         return socket
 
     async def _carry(self, socket: web.WebSocketResponse, transport: asyncio.Transport, opening: Opening) -> None:
-        session = Session(opening, self._settings.behaviour, time.monotonic())
+        session = Session(opening, self._settings.behaviour, time.monotonic(), script=self._script)
         connection = Connection(socket, transport, session, self._speech, self._settings.trace)
         self._connections[session.id] = connection
         _log.info("session opened", session=session.id)
@@ -138,9 +142,11 @@ class Server:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_STALL_CHECK_S):
                     await self._stopping.wait()
-        response = _http_error(fault.status or 503, str(fault.status), "Simulated failure.")
+        status = fault.status or 503
+        response = _http_error(status, *REFUSALS.get(status, (str(status), "Simulated failure.")))
         if fault.retry_after is not None:
-            response.headers["Retry-After"] = str(fault.retry_after)
+            over = formatdate(time.time() + fault.retry_after, usegmt=True)
+            response.headers["Retry-After"] = over if fault.http_date else str(fault.retry_after)
         return response
 
     async def _get_sessions(self, _request: web.Request) -> web.Response:

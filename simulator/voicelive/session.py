@@ -7,7 +7,6 @@ calls the owner waits until `next_wake` and calls `advance`. Faults, scenario an
     receive ─ session.update, items, manual turns, response.create/cancel
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +16,17 @@ from simulator.voicelive.actions import Action
 from simulator.voicelive.agenda import Agenda
 from simulator.voicelive.behaviour import Behaviour
 from simulator.voicelive.configuration import Configuration
-from simulator.voicelive.conversation import Conversation, pre_generated_text
+from simulator.voicelive.conversation import Conversation, message_text, pre_generated_text
 from simulator.voicelive.faults import MAX_DURATION_REASON, SessionFault
 from simulator.voicelive.ids import Ids
 from simulator.voicelive.listener import Listener, Turn
 from simulator.voicelive.outlet import Mishaps, Outlet
+from simulator.voicelive.output import Speech
+from simulator.voicelive.performance import Performance
 from simulator.voicelive.profiles import DEPLOYED
 from simulator.voicelive.record import Record
 from simulator.voicelive.refusal import Refused, invalid_type, invalid_value, table, text, whole
 from simulator.voicelive.responder import Responder, Response
-from simulator.voicelive.scenario import Answer, Call, Close, ExpectOutput, Fault, Hang, Play, Say, Step, Wait
 from simulator.voicelive.script import Script
 
 # The largest audio one append may carry.
@@ -36,9 +36,6 @@ APPEND = "input_audio_buffer.append"
 
 # The model behind an agent, which no handshake names.
 _AGENT_MODEL = "gpt-4.1-mini"
-
-# What a parrot says when nobody has said anything yet.
-_NOTHING_HEARD = "I am listening."
 
 # In a monologue, how much of an answer is still to be heard when the audio of the next one begins to come.
 _MONOLOGUE_LEAD_S = 0.5
@@ -59,9 +56,19 @@ class Opening:
 
 
 class Session:
-    """A session from `start` to its last action. Events the client sends go to `append` (audio) and `receive`."""
+    """A session from `start` to its last action. Events the client sends go to `append` (audio) and `receive`.
 
-    def __init__(self, opening: Opening, behaviour: Behaviour, now: float, ids: Ids | None = None) -> None:
+    Without a `script` to go on with it walks through the behaviour's scenario from the start.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        behaviour: Behaviour,
+        now: float,
+        ids: Ids | None = None,
+        script: Script | None = None,
+    ) -> None:
         ids = ids or Ids()
         manner = behaviour.manner(opening.model)
         self.id = ids.new("sess")
@@ -78,12 +85,15 @@ class Session:
         common = (ids, self._outlet, self._agenda, self._conversation, self.record)
         self._listener = Listener(self._configuration, manner, *common, self._mishaps)
         self._listener.on_speech = self._barge_in
+        self._listener.on_end = self._remember_turn
         self._listener.on_turn = self._answer_turn
         self._listener.transcript = lambda: self._script.heard or behaviour.heard
         self._responder = Responder(manner, *common)
         self._responder.after_done = self._after_response
-        self._script = Script(behaviour.scenario)
-        self._script_waits = False
+        self._script = script or Script(behaviour.scenario)
+        self._performance = Performance(self._script, ids, self._outlet, self._agenda, self._mishaps, self._responder)
+        self._responder.on_open = self._performance.go_on
+        self._mcp_servers: set[str] = set()
 
     @property
     def next_wake(self) -> float | None:
@@ -102,7 +112,7 @@ class Session:
         for fault in faults:
             if fault.on is None:
                 self._mishaps.order(fault, now)
-        self._go_on(now)
+        self._performance.go_on(now)
         return self._outlet.take()
 
     def append(self, audio: bytes, now: float) -> list[Action]:
@@ -148,7 +158,7 @@ class Session:
         return self._outlet.take()
 
     def shown(self) -> dict[str, Any]:
-        """What the control API says about the session: no audio, no words."""
+        """What the control API says about the session: no audio, and words only when they are to be revealed."""
         return {
             "id": self.id,
             "model": self._configuration.session["model"],
@@ -157,6 +167,16 @@ class Session:
             "appended_audio_ms": round(self._listener.heard_ms, 3),
             "script": {"position": self._script.position, "failures": list(self._script.failures)},
             **self.record.shown(),
+            **(self._revealed() if self._behaviour.reveal else {}),
+        }
+
+    def _revealed(self) -> dict[str, Any]:
+        session = self._configuration.session
+        return {
+            "items": self._conversation.shown(),
+            "instructions": session["instructions"],
+            "session": dict(session),
+            "said": list(self._responder.said),
         }
 
     @property
@@ -185,11 +205,29 @@ class Session:
         self._outlet.send(event, now)
 
     def _on_update(self, event: Mapping[str, Any], now: float) -> None:
+        if self._mishaps.spoils("mute_update"):
+            return
+        fault = self._mishaps.spoils("refuse_update")
+        if fault is not None:
+            raise Refused("invalid_value", f"Invalid value for '{fault.param}'.", fault.param)
         self._configuration.update(table(event, "session"), audio_heard=self._listener.heard_ms > 0)
         self._listener.reconfigure()
         self._outlet.send(shapes.session_event("session.updated", self._configuration.session), now)
+        self._list_mcp_tools(now)
         if self._manner.monologue:
             self._speak_on(now)
+
+    def _list_mcp_tools(self, now: float) -> None:
+        """Show the tools of each MCP server that is new in the session: those the client allows, by name."""
+        for tool in self._configuration.mcp_servers:
+            if tool["server_label"] in self._mcp_servers:
+                continue
+            self._mcp_servers.add(tool["server_label"])
+            names = tool.get("allowed_tools") or ()
+            item = shapes.mcp_list_tools_item(self._ids.new("item"), tool["server_label"], names)
+            self._outlet.send(shapes.item_created(item, self._conversation.add(item)), now)
+            self._outlet.send(shapes.mcp_list_tools("mcp_list_tools.in_progress", item["id"]), now)
+            self._outlet.send(shapes.mcp_list_tools("mcp_list_tools.completed", item["id"]), now)
 
     def _on_bad_append(self, event: Mapping[str, Any], now: float) -> None:
         text(event, "audio")
@@ -211,7 +249,9 @@ class Session:
         self._outlet.send(shapes.item_created(item, previous_id), now)
         if item["type"] == "function_call_output":
             self._script.output(item["call_id"], item["output"])
-            self._go_on(now)
+        elif item.get("role") == "user":
+            self._script.message(message_text(item))
+        self._performance.go_on(now)
 
     def _on_item_retrieve(self, event: Mapping[str, Any], now: float) -> None:
         self._outlet.send(shapes.item_retrieved(self._conversation.find(text(event, "item_id"))), now)
@@ -234,10 +274,15 @@ class Session:
         if not isinstance(params, dict):
             raise invalid_type("response", "an object", params)
         self._configuration.response_options(params)
-        pre_generated_text(params)
+        words = (pre_generated_text(params), params.get("instructions"), event.get("additional_instructions"))
         if self._responder.active is not None and params.get("cancel_previous"):
             self._responder.cancel("client_cancelled", now)
-        if not self._listener.postpone(params):
+        postponed = self._listener.postpone(params)
+        if not postponed:
+            self._refuse_second()
+        self._script.request(" ".join(each for each in words if isinstance(each, str)))
+        self._performance.go_on(now)
+        if not postponed:
             self._create_response(params, None, now)
 
     def _on_response_cancel(self, event: Mapping[str, Any], now: float) -> None:
@@ -254,7 +299,7 @@ class Session:
         if detection is None or not detection["interrupt_response"]:
             return
         response = self._responder.active
-        playing = self._conversation.playing(now) if detection["auto_truncate"] else None
+        playing = self._conversation.playing(now) if detection.get("auto_truncate") else None
         if self._manner.cancel_s:
             self._agenda.at(now + self._manner.cancel_s, lambda at: self._interrupt(response, playing, at))
         else:
@@ -274,25 +319,29 @@ class Session:
             self._refuse(refusal, None, now)
 
     def _create_response(self, params: Mapping[str, Any], turn: Turn | None, now: float) -> None:
-        active = self._responder.active
-        if active is not None:
-            message = f"Conversation already has an active response in progress: {active.id}."
-            raise Refused("conversation_already_has_active_response", message)
+        self._refuse_second()
         spoken = pre_generated_text(params)
         response = self._responder.begin(
             self._configuration.response_options(params),
+            timed=bool(self._configuration.session["output_audio_timestamp_types"]),
             text_tokens=len(self._configuration.session["instructions"].split()) + self._conversation.words,
             input_ms=turn.clip.ms if turn is not None and turn.clip is not None else 0.0,
             origin=turn.ended_at if turn is not None else now,
             now=now,
         )
         if spoken is not None:
-            self._responder.say(response, spoken, None, now)
+            self._responder.add(response, [Speech(spoken)], now, complete=True)
         else:
-            self._go_on(now)
+            self._performance.go_on(now)
+
+    def _refuse_second(self) -> None:
+        active = self._responder.active
+        if active is not None:
+            message = f"Conversation already has an active response in progress: {active.id}."
+            raise Refused("conversation_already_has_active_response", message)
 
     def _after_response(self, now: float) -> None:
-        self._go_on(now)
+        self._performance.go_on(now)
         if self._manner.monologue:
             self._agenda.at(max(self._monologue_due, now + _MONOLOGUE_PAUSE_S), self._speak_on)
 
@@ -305,58 +354,8 @@ class Session:
         if self._responder.active is None and now >= self._monologue_due:
             self._create_response({}, None, now)
 
-    def _go_on(self, now: float) -> None:
-        """Take scenario steps until one has to wait: for time, for the client, or for an answer to be finished."""
-        while not self._script_waits and not self._outlet.muted:
-            response = self._responder.active
-            if response is not None and response.kind:
-                return
-            step = self._script.step
-            if isinstance(step, Answer | ExpectOutput) and response is None:
-                return
-            self._take_step(step, response, now)
-
-    def _take_step(self, step: Step, response: Response | None, now: float) -> None:
-        if isinstance(step, Answer) and response is not None:
-            self._answer(response, step, now)
-            return
-        if isinstance(step, ExpectOutput):
-            self._script.give_up_waiting()
-            return
-        self._script.done()
-        match step:
-            case Wait(seconds):
-                self._script_waits = True
-                self._agenda.at(now + seconds, self._wait_over)
-            case Fault(fault):
-                self._mishaps.order(fault, now)
-            case Hang():
-                self._outlet.muted = True
-            case Close(code, reason):
-                self._outlet.close(code, reason)
-
-    def _wait_over(self, now: float) -> None:
-        self._script_waits = False
-        self._go_on(now)
-
-    def _answer(self, response: Response, step: Answer, now: float) -> None:
-        """Give the scenario's answer. The script moves on first: an instant answer is over before this returns."""
-        turn = self._listener.last_turn
-        if isinstance(step, Call):
-            call_id = self._ids.new("call")
-            self._script.called(call_id)
-            arguments = step.arguments if isinstance(step.arguments, str) else json.dumps(step.arguments)
-            self._responder.call(response, step.name, call_id, arguments, now)
-            return
-        self._script.done()
-        if isinstance(step, Say):
-            self._responder.say(response, step.text, None, now)
-        elif isinstance(step, Play):
-            self._responder.say(response, step.recording.name, step.recording, now)
-        elif turn is None:
-            self._responder.say(response, _NOTHING_HEARD, None, now)
-        else:
-            self._responder.say(response, turn.transcript, turn.clip, now)
+    def _remember_turn(self, turn: Turn) -> None:
+        self._script.last_turn = turn
 
     def _expire(self, now: float) -> None:
         event = shapes.error(

@@ -47,6 +47,11 @@ def azure_semantic_vad(kind: str) -> dict[str, Any]:
     return detection if kind.endswith("_en") else {**detection, "languages": None}
 
 
+def semantic_vad() -> dict[str, Any]:
+    """`turn_detection` of type `semantic_vad`, a native model's own (no recording: documented defaults)."""
+    return {"type": "semantic_vad", "eagerness": "auto", "create_response": True, "interrupt_response": True}
+
+
 def session(session_id: str, profile: Profile, model: str, expires_at: int) -> dict[str, Any]:
     """The session as `session.created` shows it, before any `session.update`; `expires_at` in unix seconds."""
     created: dict[str, Any] = {
@@ -178,6 +183,33 @@ def function_call_output_item(item_id: str, call_id: str, output: str) -> Item:
     }
 
 
+def mcp_call_item(item_id: str, server: str, name: str, arguments: str, output: str | None) -> Item:
+    """A call the service made to an MCP server; `output` None while it runs (no recording: the SDK's fields)."""
+    return {
+        "id": item_id,
+        "object": "realtime.item",
+        "type": "mcp_call",
+        "approval_request_id": None,
+        "arguments": arguments,
+        "server_label": server,
+        "name": name,
+        "output": output,
+        "error": None,
+    }
+
+
+def mcp_list_tools_item(item_id: str, server: str, names: Sequence[str]) -> Item:
+    """The tools the service found on an MCP server (no recording: the SDK's fields)."""
+    blank: dict[str, Any] = {"description": None, "input_schema": {}, "annotations": None}
+    return {
+        "id": item_id,
+        "object": "realtime.item",
+        "type": "mcp_list_tools",
+        "server_label": server,
+        "tools": [{"name": name, **blank} for name in names],
+    }
+
+
 def response(response_id: str, profile: Profile, options: Mapping[str, Any], conversation_id: str) -> dict[str, Any]:
     """A response in progress. Cascaded responses name neither conversation, output format nor token limit."""
     native = profile is NATIVE
@@ -203,47 +235,55 @@ def response_event(kind: str, response_object: Mapping[str, Any]) -> Event:
     return {"type": kind, "response": dict(response_object)}
 
 
-def output_item(kind: str, response_id: str, item: Item) -> Event:
+def output_item(kind: str, response_id: str, index: int, item: Item) -> Event:
     """`response.output_item.added` or `response.output_item.done`."""
-    return {"type": kind, "response_id": response_id, "output_index": 0, "item": item}
+    return {"type": kind, "response_id": response_id, "output_index": index, "item": item}
 
 
-def content(kind: str, response_id: str, item_id: str, **fields: object) -> Event:
-    """An event about content 0 of output 0: `response.content_part.*`, `.audio.*`, `.audio_transcript.*`, `.text.*`."""
+def content(kind: str, response_id: str, item_id: str, index: int, **fields: object) -> Event:
+    """An event about content 0 of an output.
+
+    `response.content_part.*`, `.audio.*`, `.audio_transcript.*`, `.audio_timestamp.*`, `.text.*`.
+    """
     return {
         "type": kind,
         "response_id": response_id,
         "item_id": item_id,
-        "output_index": 0,
+        "output_index": index,
         "content_index": 0,
         **fields,
     }
 
 
-def arguments(kind: str, response_id: str, item_id: str, call_id: str, **fields: object) -> Event:
-    """`response.function_call_arguments.delta` (delta) or `.done` (name, arguments)."""
-    return {
-        "type": kind,
-        "response_id": response_id,
-        "item_id": item_id,
-        "output_index": 0,
-        "call_id": call_id,
-        **fields,
-    }
+def arguments(kind: str, response_id: str, item_id: str, index: int, **fields: object) -> Event:
+    """`response.function_call_arguments.*` (with call_id) or `response.mcp_call_arguments.*` (without)."""
+    return {"type": kind, "response_id": response_id, "item_id": item_id, "output_index": index, **fields}
 
 
-def usage(*, input_text: int, input_audio: int, output_text: int, output_audio: int) -> dict[str, Any]:
-    """Token counts of one response, with the detail objects."""
+def mcp_call(kind: str, item_id: str, index: int) -> Event:
+    """`response.mcp_call.in_progress` or `.completed`."""
+    return {"type": kind, "item_id": item_id, "output_index": index}
+
+
+def mcp_list_tools(kind: str, item_id: str) -> Event:
+    """`mcp_list_tools.in_progress` or `.completed`."""
+    return {"type": kind, "item_id": item_id}
+
+
+def usage(
+    *, input_text: int, input_audio: int, output_text: int, output_audio: int, cached_text: int = 0
+) -> dict[str, Any]:
+    """Token counts of one response, with the detail objects; `cached_text` is a part of `input_text`."""
     return {
         "total_tokens": input_text + input_audio + output_text + output_audio,
         "input_tokens": input_text + input_audio,
         "output_tokens": output_text + output_audio,
         "input_token_details": {
-            "cached_tokens": 0,
+            "cached_tokens": cached_text,
             "text_tokens": input_text,
             "audio_tokens": input_audio,
             "image_tokens": 0,
-            "cached_tokens_details": {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0},
+            "cached_tokens_details": {"text_tokens": cached_text, "audio_tokens": 0, "image_tokens": 0},
         },
         "output_token_details": {"text_tokens": output_text, "audio_tokens": output_audio, "reasoning_tokens": 0},
     }

@@ -10,24 +10,28 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
-from azure.ai.voicelive.aio import VoiceLiveConnection, connect
+from azure.ai.voicelive.aio import ConnectionClosed, VoiceLiveConnection, connect
 from azure.ai.voicelive.models import (
     AssistantMessageItem,
     AudioInputTranscriptionOptions,
     AzureSemanticVad,
     AzureStandardVoice,
+    FunctionCallItem,
     FunctionCallOutputItem,
     FunctionTool,
+    MCPServer,
     OutputTextContentPart,
     RequestSession,
     ResponseCreateParams,
+    ResponseMCPCallItem,
+    ResponseMCPListToolItem,
     ServerVad,
 )
 from azure.core.credentials import AzureKeyCredential
 
 from simulator.voicelive.audio import OUTPUT_FORMATS, AudioFormat, decode, encode, resample
 from simulator.voicelive.behaviour import Behaviour
-from simulator.voicelive.scenario import parse, saying
+from simulator.voicelive.scenario import Mcp, Say, Scenario, parse, saying
 from simulator.voicelive.server import Server, ServerSettings
 from simulator.voicelive.speech import Speech
 
@@ -188,6 +192,50 @@ async def test_a_function_call_is_answered_and_the_conversation_goes_on() -> Non
         (session,) = (await sessions(server))["sessions"]
     assert next(e for e in events if e.type == "response.audio_transcript.done").transcript == "It rains."
     assert session["script"]["failures"] == []
+
+
+async def test_a_lost_call_goes_on_in_a_second_session() -> None:
+    scenario = parse("""
+        steps:
+          - fault: {kind: abort, on: response.done, nth: 2}
+          - answer: {say: One moment., calls: [{name: weather}]}
+          - say: This one is cut off.
+          - expect_output: rain
+          - say: It rains.
+    """)
+    behaviour = Behaviour(scenario=scenario, pace="instant", script_scope="process", reveal=True)
+    async with call(behaviour=behaviour) as (connection, server):
+        await connection.response.create()
+        done = (await until(connection, "response.function_call_arguments.done"))[-1]
+        await until(connection, "response.done")
+        await connection.response.create()
+        with pytest.raises(ConnectionClosed):
+            await until(connection, "no more")
+        async with connect(credential=AzureKeyCredential("k"), endpoint=server.url, model="gpt-4.1-mini") as second:
+            asked = FunctionCallItem(id="asked", name="weather", call_id=done.call_id, arguments="{}")
+            await second.conversation.item.create(item=asked)
+            output = FunctionCallOutputItem(call_id=done.call_id, output="rain")
+            await second.conversation.item.create(item=output, previous_item_id="asked")
+            await second.response.create()
+            await until(second, "response.done")
+            lost, found = (await sessions(server))["sessions"]
+    assert lost["said"] == ["One moment.", "This one is cut off."]
+    assert (found["said"], found["script"]["failures"]) == (["It rains."], [])
+    assert [item["type"] for item in found["items"]] == ["function_call", "function_call_output", "message"]
+
+
+async def test_the_service_calls_an_mcp_server_itself() -> None:
+    mcp = Mcp("crm", "find", {"who": "me"}, output="found")
+    scenario = Scenario(steps=(mcp, Say("Found you.")))
+    server = MCPServer(server_label="crm", server_url="https://crm.example/mcp", require_approval="never")
+    async with call(RequestSession(tools=[server]), Behaviour(scenario=scenario, pace="instant")) as (connection, _):
+        listed: Any = (await until(connection, "mcp_list_tools.completed"))[0]
+        await connection.response.create()
+        events = await until(connection, "response.done")
+    assert (type(listed.item), listed.item.server_label) == (ResponseMCPListToolItem, "crm")
+    called, message = events[-1].response.output
+    assert (type(called), called.output) == (ResponseMCPCallItem, "found")
+    assert message.content[0].transcript == "Found you."
 
 
 async def test_manual_turns_are_committed_by_the_client() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -66,6 +68,44 @@ async def test_a_handshake_can_be_refused_with_any_status(
         assert failure.headers is not None and failure.headers["Retry-After"] == "3"
     async with connecting(server) as connection:
         assert (await connection.recv()).type == "session.created"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, "401", "invalid subscription key"),
+        (403, "AuthenticationTypeDisabled", "Key based authentication is disabled"),
+        (404, "404", "Resource not found"),
+        (429, "429", "rate limit"),
+    ],
+)
+async def test_a_refused_handshake_says_why_in_its_body(
+    control: aiohttp.ClientSession, status: int, code: str, words: str
+) -> None:
+    await order(control, next_handshake={"status": status})
+    async with control.get("/voice-live/realtime") as response:
+        assert response.status == status
+        error = (await response.json())["error"]
+    assert error["code"] == code and words in error["message"]
+
+
+async def test_the_time_to_retry_after_can_be_a_date(server: Server, control: aiohttp.ClientSession) -> None:
+    await order(control, next_handshake={"status": 429, "retry_after": 3600, "http_date": True})
+    failure = await refused(connecting(server))
+    assert failure.headers is not None
+    over = parsedate_to_datetime(failure.headers["Retry-After"])
+    assert timedelta(minutes=50) < over - datetime.now(UTC) < timedelta(minutes=70)
+
+
+async def test_an_update_can_be_refused_or_stay_unanswered(server: Server, control: aiohttp.ClientSession) -> None:
+    async with connecting(server) as connection:
+        await connection.recv()
+        await order(control, sessions=[{"kind": "refuse_update"}, {"kind": "mute_update"}])
+        await connection.session.update(session={})  # muted
+        await connection.session.update(session={})  # refused
+        await connection.session.update(session={})
+        error, updated = await connection.recv(), await connection.recv()
+    assert (error.type, error.error.param, updated.type) == ("error", "session.voice", "session.updated")
 
 
 async def test_a_wrong_key_a_missing_model_and_a_wrong_version_are_refused(server: Server) -> None:

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from azure.ai.voicelive.aio import connect
 from azure.core.credentials import AzureKeyCredential
@@ -94,6 +95,18 @@ async def test_a_scenario_file_is_carried_out() -> None:
         "It will rain in London all day.",
         "You are welcome. Goodbye.",
     ]
+
+
+async def test_sessions_share_the_script_and_are_revealed_when_told_to() -> None:
+    options = ["--mode", "say", "--say", "One.", "--say", "Two.", "--pace", "instant"]
+    async with running(*options, "--script-scope", "process", "--reveal") as (first, _):
+        for _ in range(2):
+            async with connecting(first["endpoint"]) as connection:
+                await answer(connection)
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{first['port']}") as control:
+            async with control.get("/simulator/sessions") as response:
+                shown = (await response.json())["sessions"]
+    assert [session["said"] for session in shown] == [["One."], ["Two."]]
 
 
 async def answer(connection: Any, last: str = "response.done") -> Any:

@@ -18,6 +18,7 @@ from simulator.voicelive.audio import AudioFormat, Samples, convert, encode
 from simulator.voicelive.behaviour import Behaviour
 from simulator.voicelive.ids import Ids
 from simulator.voicelive.recordings import Recording
+from simulator.voicelive.script import Script
 from simulator.voicelive.session import Opening, Session
 from simulator.voicelive.wire import encode as encode_event
 
@@ -77,13 +78,14 @@ class Drive:
         behaviour: Behaviour | None = None,
         agent: str | None = None,
         renders: bool = True,
+        script: Script | None = None,
     ) -> None:
         self.now = 100.0
         self.sent: list[tuple[float, Event]] = []
         self.other: list[Action] = []
         self.renders = renders
         opening = Opening(model, agent, EPOCH_S - self.now)
-        self.session = Session(opening, behaviour or Behaviour(), self.now, Ids(random.Random(1)))
+        self.session = Session(opening, behaviour or Behaviour(), self.now, Ids(random.Random(1)), script)
 
     def start(self, **update: object) -> "Drive":
         """Open the session; with keywords, configure it too."""

@@ -110,10 +110,116 @@ def test_the_sampling_rate_sets_the_input_format() -> None:
         ({"max_response_output_tokens": 0}, "session.max_response_output_tokens"),
         ({"temperature": "hot"}, "session.temperature"),
         ({"include": ["everything"]}, "session.include"),
+        ({"temperature": 3}, "session.temperature"),
+        ({"metadata": {str(n): "" for n in range(17)}}, "session.metadata"),
+        ({"turn_detection": {"type": "semantic_vad"}}, "session.turn_detection.type"),
+        (
+            {"turn_detection": {"type": "server_vad", "end_of_utterance_detection": {"model": "guess"}}},
+            "session.turn_detection.end_of_utterance_detection.model",
+        ),
+        (
+            {"turn_detection": {"type": "azure_semantic_vad", "end_of_utterance_detection": {"timeout_ms": 5}}},
+            "session.turn_detection.end_of_utterance_detection.model",
+        ),
+        ({"turn_detection": {"type": "azure_semantic_vad", "languages": [1]}}, "session.turn_detection.languages[0]"),
+        ({"voice": {"type": "azure-standard", "name": "x", "volumes": "1"}}, "session.voice.volumes"),
+        ({"voice": {"type": "azure-standard", "name": "x", "rate": 1.1}}, "session.voice.rate"),
+        ({"voice": {"type": "azure-personal", "name": "x"}}, "session.voice.model"),
+        ({"input_audio_transcription": {"model": "whisper-1", "lang": "de"}}, "session.input_audio_transcription.lang"),
+        ({"input_audio_transcription": {"language": "de"}}, "session.input_audio_transcription.model"),
+        ({"input_audio_echo_cancellation": {"type": "echo"}}, "session.input_audio_echo_cancellation.type"),
+        (
+            {"input_audio_echo_cancellation": {"type": "server_echo_cancellation", "reference_source": "client"}},
+            "session.input_audio_echo_cancellation.reference_source",
+        ),
+        (
+            {"input_audio_echo_cancellation": {"type": "server_echo_cancellation", "channels": 2}},
+            "session.input_audio_echo_cancellation.channels",
+        ),
+        (
+            {"interim_response": {"type": "static_interim_response", "triggers": ["x"]}},
+            "session.interim_response.triggers",
+        ),
+        ({"interim_response": {"type": "static_interim_response", "model": "x"}}, "session.interim_response.model"),
+        ({"tools": [{"type": "function", "name": "f", "strict": True}]}, "session.tools[0].strict"),
+        ({"tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "f"}]}, "session.tools"),
+        ({"tools": [{"type": "mcp", "server_label": "x"}]}, "session.tools[0].server_url"),
+        (
+            {"tools": [{"type": "mcp", "server_label": "x", "server_url": "y", "require_approval": "often"}]},
+            "session.tools[0].require_approval",
+        ),
+        ({"tool_choice": {"type": "function"}}, "session.tool_choice.name"),
+        ({"reasoning_effort": "heroic"}, "session.reasoning_effort"),
+        ({"output_audio_timestamp_types": ["viseme"]}, "session.output_audio_timestamp_types"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(changes: dict[str, Any], param: str) -> None:
     assert refusal(changes).param == param
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        (
+            {
+                "turn_detection": {
+                    "type": "server_vad",
+                    "end_of_utterance_detection": {"model": "semantic_detection_v1"},
+                }
+            },
+            "session.turn_detection.end_of_utterance_detection",
+        ),
+        ({"interim_response": {"type": "llm_interim_response"}}, "session.interim_response"),
+        ({"turn_detection": {"type": "semantic_vad", "eagerness": "mild"}}, "session.turn_detection.eagerness"),
+        ({"turn_detection": {"type": "semantic_vad", "threshold": 0.5}}, "session.turn_detection.threshold"),
+    ],
+)
+def test_a_native_model_refuses_what_it_does_by_itself(changes: dict[str, Any], param: str) -> None:
+    assert refusal(changes, configuration(NATIVE, "gpt-realtime")).param == param
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 5000, "speech_duration_ms": 120}},
+        {
+            "turn_detection": {
+                "type": "azure_semantic_vad_multilingual",
+                "remove_filler_words": True,
+                "languages": ["en", "de"],
+                "end_of_utterance_detection": {
+                    "model": "semantic_detection_v1_multilingual",
+                    "threshold_level": "low",
+                    "timeout_ms": 800,
+                },
+            }
+        },
+        {"voice": {"type": "azure-custom", "name": "x", "endpoint_id": "y", "temperature": 0.8}},
+        {"voice": {"type": "azure-personal", "name": "x", "model": "DragonLatestNeural"}},
+        {"input_audio_noise_reduction": {"type": "azure_deep_noise_suppression"}},
+        {"input_audio_echo_cancellation": {"type": "server_echo_cancellation", "reference_source": "server"}},
+        {"input_audio_transcription": {"model": "azure-speech", "language": "de-DE", "phrase_list": ["Contoso"]}},
+        {"output_audio_timestamp_types": ["word"]},
+        {"interim_response": {"type": "static_interim_response", "texts": ["Well."], "triggers": ["latency", "tool"]}},
+        {"interim_response": {"type": "llm_interim_response", "instructions": "Brief.", "max_completion_tokens": 50}},
+        {"tools": [{"type": "mcp", "server_label": "x", "server_url": "y", "require_approval": "never"}]},
+        {"tools": [{"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}]},
+        {"tool_choice": {"type": "function", "name": "f"}, "parallel_tool_calls": False},
+        {"reasoning_effort": "low", "temperature": 0.7, "max_response_output_tokens": 200, "metadata": {"a": "b"}},
+    ],
+)
+def test_every_setting_is_echoed(changes: dict[str, Any]) -> None:
+    session = updated(changes).session
+    for name, value in changes.items():
+        shown = session[name]
+        assert shown == value or value.items() <= shown.items()
+
+
+def test_a_native_model_takes_its_own_semantic_detection() -> None:
+    it = updated({"turn_detection": {"type": "semantic_vad", "eagerness": "low"}}, NATIVE)
+    assert it.turn_detection is not None
+    assert (it.turn_detection["eagerness"], it.turn_detection["interrupt_response"]) == ("low", True)
+    assert it.vad is not None
 
 
 def test_a_refused_update_changes_nothing() -> None:

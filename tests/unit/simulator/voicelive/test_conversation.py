@@ -63,6 +63,9 @@ def test_a_known_id_or_an_unknown_predecessor_is_refused() -> None:
         ({"type": "function_call_output", "call_id": "c", "output": {}}, "item.output"),
         ({"type": "function_call", "call_id": "c", "arguments": "{}"}, "item.name"),
         (message(item_id=5), "item.id"),  # type: ignore[arg-type]
+        (message(item_id="x" * 33), "item.id"),
+        (message(content=[{"type": "input_text", "text": 5}]), "item.content[0].text"),
+        ({"type": "function_call_output", "call_id": "x" * 33, "output": ""}, "item.call_id"),
     ],
 )
 def test_an_item_the_service_would_refuse_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
@@ -72,6 +75,23 @@ def test_an_item_the_service_would_refuse_is_refused_by_name(fields: dict[str, A
 def test_an_output_item_has_no_status() -> None:
     item = conversation().from_client({"type": "function_call_output", "call_id": "c", "output": "x"})
     assert "status" not in item
+
+
+def test_the_items_of_a_lost_session_can_be_created_again() -> None:
+    it = conversation()
+    said = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hello."}]}
+    call = {"type": "function_call", "name": "f", "call_id": "c", "arguments": "{}", "status": "completed"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "[]"}
+    previous: str | None = None
+    for item_id, fields in (("said", said), ("call", call), ("output", output)):
+        assert it.add(it.from_client({"id": item_id, **fields}), previous) == previous
+        previous = item_id
+    assert [(item["id"], item["type"]) for item in it.shown()] == [
+        ("said", "message"),
+        ("call", "function_call"),
+        ("output", "function_call_output"),
+    ]
+    assert it.shown()[0]["text"] == "Hello."
 
 
 def test_a_deleted_item_is_gone() -> None:

@@ -60,6 +60,7 @@ def test_what_waits_can_be_seen_and_cleared() -> None:
         ('{"sessions": [{}]}', "missing required field `kind`"),
         ('{"sessions": [{"kind": "abort", "nth": 0}]}', ">= 1"),
         ('{"sessions": [{"kind": "close", "code": 10}]}', ">= 1000"),
+        ('{"sessions": [{"kind": "mute_update", "updates": 0}]}', ">= 1"),
     ],
 )
 def test_a_bad_order_is_refused_with_the_reason(text: str, complaint: str) -> None:

@@ -10,13 +10,20 @@ from simulator.voicelive.scenario import (
     BadScenario,
     Call,
     Close,
+    Compound,
+    ExpectMessage,
     ExpectOutput,
+    ExpectRequest,
     Fault,
+    Function,
     Hang,
+    Mcp,
     Parrot,
     Play,
     Say,
     Scenario,
+    Stall,
+    Step,
     Wait,
     load,
     parse,
@@ -40,8 +47,16 @@ def test_every_step_is_read() -> None:
           - parrot: {heard: Again.}
           - call: {name: f, arguments: {a: 1}}
           - call: {name: f, arguments: '{ "a" : 1 }'}
+          - answer: {say: One moment., calls: [{name: f}, {name: g, arguments: {a: 1}}], heard: Hi.}
+          - answer: {mcp: {server: s, name: t}, say: Done.}
+          - stall: 2.5
+          - stall:
+          - mcp: {server: crm, name: find, arguments: {who: me}, output: "[]", seconds: 1}
           - expect_output: rain
           - expect_output:
+          - expect_output: {name: g, contains: sun}
+          - expect_message: typed
+          - expect_request: say goodbye
           - wait: 1.5
           - fault: {kind: abort, on: response.audio.delta, nth: 3}
           - hang:
@@ -57,8 +72,16 @@ def test_every_step_is_read() -> None:
             Parrot(heard="Again."),
             Call("f", {"a": 1}),
             Call("f", '{ "a" : 1 }'),
+            Compound(say="One moment.", calls=(Function("f"), Function("g", {"a": 1})), heard="Hi."),
+            Compound(mcp=Mcp("s", "t"), say="Done."),
+            Stall(2.5),
+            Stall(),
+            Mcp("crm", "find", {"who": "me"}, output="[]", seconds=1),
             ExpectOutput("rain"),
             ExpectOutput(),
+            ExpectOutput("sun", name="g"),
+            ExpectMessage("typed"),
+            ExpectRequest("say goodbye"),
             Wait(1.5),
             Fault(SessionFault("abort", on="response.audio.delta", nth=3)),
             Hang(),
@@ -90,6 +113,11 @@ def test_there_are_examples() -> None:
         ("steps: [{say: ''}]", r"step 1 \(say\)"),
         ("steps: [{say: {text: a, loud: true}}]", "unknown field `loud`"),
         ("steps: [{call: {arguments: {}}}]", "missing required field `name`"),
+        ("steps: [{answer: {heard: a}}]", "nothing to answer with: mcp, say or calls"),
+        ("steps: [{answer: {calls: [{name: f, heard: a}]}}]", "unknown field `heard`"),
+        ("steps: [{stall: -1}]", r"step 1 \(stall\)"),
+        ("steps: [{stall: 1}]\nat_end: repeat", "needs a step that answers"),
+        ("steps: [{mcp: {server: s}}]", "missing required field `name`"),
         ("steps: [{fault: {kind: flood}}]", "Invalid enum value 'flood'"),
         ("steps: [{play: gone.wav}]", r"step 1 \(play\): gone.wav: No such file"),
         ("steps: [{play:}]", "missing required field `file`"),
@@ -155,10 +183,18 @@ def test_the_caller_is_heard_as_the_next_answer_says() -> None:
     assert heard == ["first", "first", None, "third", None]
 
 
+def called(*steps: Step, calls: dict[str, str] | None = None) -> Script:
+    """A script whose answer with function calls has been given: `calls` (call_1 of f), then these steps."""
+    script = Script(Scenario(steps=(Call("f"), *steps)))
+    script.answered(calls or {"call_1": "f"})
+    return script
+
+
 def test_an_expected_output_goes_on_without_complaint() -> None:
-    script = Script(Scenario(steps=(Call("f"), ExpectOutput("rain"), Say("a"))))
-    script.called("call_1")
+    script = called(ExpectOutput("rain"), Say("a"))
+    assert not script.settle()
     script.output("call_1", "light rain")
+    assert script.settle()
     assert (script.step, script.failures) == (Say("a"), [])
 
 
@@ -170,9 +206,9 @@ def test_an_expected_output_goes_on_without_complaint() -> None:
     ],
 )
 def test_an_unexpected_output_is_noted_and_the_script_goes_on(call_id: str, output: str, failure: str) -> None:
-    script = Script(Scenario(steps=(Call("f"), ExpectOutput("rain"), Say("a"))))
-    script.called("call_1")
+    script = called(ExpectOutput("rain"), Say("a"))
     script.output(call_id, output)
+    script.settle()
     assert (script.step, script.failures) == (Say("a"), [failure])
 
 
@@ -180,3 +216,64 @@ def test_an_output_nobody_waits_for_changes_nothing() -> None:
     script = Script(Scenario(steps=(Say("a"),)))
     script.output("call_1", "x")
     assert (script.step, script.failures) == (Say("a"), [])
+
+
+def settle_all(script: Script) -> None:
+    while script.settle():
+        pass
+
+
+@pytest.mark.parametrize("order", [["call_1", "call_2"], ["call_2", "call_1"]])
+def test_the_outputs_of_parallel_calls_may_come_in_any_order(order: list[str]) -> None:
+    outputs = {"call_1": "rain", "call_2": "half past nine"}
+    script = called(ExpectOutput("rain"), ExpectOutput("nine"), Say("a"), calls={"call_1": "f", "call_2": "g"})
+    for call_id in order:
+        script.output(call_id, outputs[call_id])
+        settle_all(script)
+    assert (script.step, script.failures) == (Say("a"), [])
+
+
+def test_an_expectation_may_name_the_function() -> None:
+    calls = {"call_1": "f", "call_2": "g"}
+    script = called(ExpectOutput(name="g"), ExpectOutput("rain", name="f"), Say("a"), calls=calls)
+    script.output("call_1", "sunshine")
+    assert not script.settle()
+    script.output("call_2", "")
+    settle_all(script)
+    assert (script.step, script.failures) == (Say("a"), ["step 3: the output lacks the expected text"])
+
+
+def test_something_may_be_said_before_the_output_is_expected() -> None:
+    script = called(Say("One moment."), ExpectOutput("rain"), Say("a"))
+    script.output("call_1", "rain")
+    script.answered({})
+    settle_all(script)
+    assert (script.step, script.failures) == (Say("a"), [])
+
+
+def test_an_output_that_is_sent_again_in_another_session_counts_once() -> None:
+    script = called(ExpectOutput("rain"), Call("g"), ExpectOutput("nine"), Say("a"))
+    script.output("call_1", "rain")
+    settle_all(script)
+    script.answered({"call_2": "g"})
+    script.output("call_1", "rain")
+    assert (script.settle(), script.failures) == (False, [])
+    script.output("call_2", "nine")
+    settle_all(script)
+    assert script.step == Say("a")
+
+
+@pytest.mark.parametrize("kind", [ExpectMessage, ExpectRequest])
+def test_words_are_waited_for_and_may_come_early_but_not_before_the_answer(
+    kind: type[ExpectMessage] | type[ExpectRequest],
+) -> None:
+    script = Script(Scenario(steps=(Say("a"), Wait(1), kind("typed 1"), Say("b"))))
+    note = script.message if kind is ExpectMessage else script.request
+    note("typed 12")
+    script.answered({})
+    note("typed 2")
+    script.done()
+    assert not script.settle()
+    note("they typed 1, then 2")
+    assert script.settle()
+    assert (script.step, script.failures) == (Say("b"), [])

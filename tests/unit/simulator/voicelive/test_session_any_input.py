@@ -15,9 +15,11 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 names = st.sampled_from(
     "type item item_id session response audio_end_ms content_index content role id text voice tools turn_detection "
     "input_audio_format output_audio_format modalities call_id previous_item_id pre_generated_assistant_message "
-    "cancel_previous response_id threshold name".split()
+    "cancel_previous response_id threshold name instructions arguments output server_label server_url "
+    "allowed_tools eagerness output_audio_timestamp_types".split()
 )
 words = st.sampled_from(["message", "user", "server_vad", "pcm16", "g711_ulaw", "function_call_output", "input_text"])
+words |= st.sampled_from(["mcp", "function", "assistant", "semantic_vad", "function_call", "word", "azure-standard"])
 values: st.SearchStrategy[Any] = st.recursive(
     scalars | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=5),
@@ -32,7 +34,7 @@ quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 @quick
 @given(st.lists(events | values, max_size=6))
 def test_no_input_breaks_a_session(inputs: list[Any]) -> None:
-    drive = Drive(behaviour=Behaviour(pace="instant")).start(**G711)
+    drive = Drive(behaviour=Behaviour(pace="instant", reveal=True)).start(**G711)
     for event in inputs:
         for action in drive.session.receive(event, drive.now):
             assert not isinstance(action, Send) or action.event["event_id"]

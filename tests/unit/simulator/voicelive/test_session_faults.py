@@ -90,3 +90,20 @@ def test_a_mark_says_when_a_fault_ended_a_response() -> None:
     drive.settle()
     assert drive.session.record.wall_ms(drive.now) == pytest.approx((EPOCH_S + drive.now - 100) * 1000)
     assert drive.session.shown()["marks"][-1]["kind"] in ("speech_stopped", "response_created")
+
+
+def test_updates_can_be_refused_by_name_and_change_nothing() -> None:
+    drive = Drive().start()
+    drive._take(drive.session.order(SessionFault("refuse_update", updates=2, param="session.tools"), drive.now))
+    for _ in range(2):
+        (error,) = drive.send("session.update", session={"instructions": "New."}, event_id="mine")
+        assert (error["error"]["param"], error["error"]["event_id"]) == ("session.tools", "mine")
+    (updated,) = drive.send("session.update", session={})
+    assert updated["session"]["instructions"] != "New."
+
+
+def test_updates_can_stay_unanswered() -> None:
+    drive = Drive().start()
+    drive._take(drive.session.order(SessionFault("mute_update"), drive.now))
+    assert drive.send("session.update", session={}) == []
+    assert types(drive.send("session.update", session={})) == ["session.updated"]
