@@ -3,29 +3,29 @@
 It reads options, prints, and sets the exit code; what it prints is made elsewhere.
 """
 
-import asyncio
 import json
 import sys
-from collections.abc import Coroutine
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
 from admin import settings
+from admin.agents_commands import agents
+from admin.control import from_redis, redis_url
+from admin.records_commands import call, records
 from admin.terminal import make_console, make_table
-from shared.errors import ControlUnavailable
-from shared.settings import PoolSettings
-
-T = TypeVar("T")
 
 
 @click.group()
 def main() -> None:
     """A pool that answers telephone calls with Azure Voice Live."""
+
+
+main.add_command(agents)
+main.add_command(records)
+main.add_command(call)
 
 
 @main.group()
@@ -97,37 +97,11 @@ def ps(as_json: bool) -> None:
     """Show the workers of the pool behind REDIS_URL."""
     from admin import views
 
-    rows = _from_redis(views.worker_rows(_redis_url()))
+    rows = from_redis(views.worker_rows(redis_url()))
     if as_json:
         click.echo(json.dumps(views.worker_json(rows), indent=2))
     else:
         make_console().print(views.worker_view(rows) if rows else "No workers are registered.")
-
-
-@main.command()
-@click.option("--count", default=20, show_default=True, type=click.IntRange(1, 10_000), help="Newest so many.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def records(count: int, as_json: bool) -> None:
-    """Show the newest call records of the pool behind REDIS_URL."""
-    from admin import views
-
-    found = _from_redis(views.call_records(_redis_url(), count))
-    if as_json:
-        click.echo(json.dumps([asdict(record) for record in found], indent=2))
-    else:
-        make_console().print(views.record_view(found) if found else "There are no call records.")
-
-
-def _redis_url() -> str:
-    default: str = PoolSettings.model_fields["redis_url"].default
-    return settings.environment_and_file().get("REDIS_URL") or default
-
-
-def _from_redis(query: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(query)
-    except ControlUnavailable as error:
-        raise click.ClickException(f"Redis at {settings.mask(_redis_url())} does not answer ({error})") from error
 
 
 def _print_report(report: settings.Report) -> None:

@@ -1,4 +1,4 @@
-"""Read-only views of the control plane: the worker table and the newest call records.
+"""Read-only views of the control plane: the worker table, and call records as a table.
 
 They change nothing and need no secret, only Redis.
 """
@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from admin.call_view import cost_text, local_time, printable
 from admin.terminal import make_table
 from shared.control.connection import connect
-from shared.control.records import Records
 from shared.control.workers import WorkerRow, Workers
 from shared.messages import CallRecord
 
@@ -21,15 +22,6 @@ async def worker_rows(redis_url: str) -> list[WorkerRow]:
     redis = connect(redis_url, client_name="voicepool-ps")
     try:
         return await Workers(redis).table()
-    finally:
-        await redis.aclose()
-
-
-async def call_records(redis_url: str, count: int) -> list[CallRecord]:
-    """Returns the newest `count` call records, oldest first; raises ControlUnavailable."""
-    redis = connect(redis_url, client_name="voicepool-records")
-    try:
-        return [row.record for row in await Records(redis).read(count)]
     finally:
         await redis.aclose()
 
@@ -57,12 +49,29 @@ def worker_view(rows: Sequence[WorkerRow]) -> Table:
     return table
 
 
-def record_view(records: Sequence[CallRecord]) -> Table:
-    """Returns call records for a terminal."""
-    table = make_table("call", "worker", "result", "reason", ">to answer", ">talked")
+def record_view(records: Sequence[CallRecord], *, headings: bool = True) -> Table:
+    """Returns call records for a terminal; without headings they go on below a table that was printed before."""
+    table = make_table("came", "call", "agent", "worker", "result", "reason", ">to answer", ">talked", ">cost")
+    table.show_header = headings
+    for column, width in zip(table.columns, _RECORD_WIDTHS, strict=True):
+        column.min_width = width
     for record in records:
         answered = record.answered_at_ms
         to_answer = f"{answered - record.invite_at_ms:,} ms" if answered else ""
         talked = f"{(record.ended_at_ms - answered) / 1000:,.1f} s" if answered else ""
-        table.add_row(record.call_id, record.worker_id, record.result, record.reason, to_answer, talked)
+        table.add_row(
+            local_time(record.invite_at_ms),
+            record.call_id,
+            Text(printable(record.agent)),
+            record.worker_id,
+            record.result,
+            record.reason,
+            to_answer,
+            talked,
+            cost_text(record),
+        )
     return table
+
+
+_RECORD_WIDTHS = (19, 20, 10, 16, 9, 19, 9, 9, 10)
+"""At least so many columns, so that what is printed later stands below its heading."""

@@ -206,7 +206,8 @@ class Dispatcher:
 async def serve(settings: DispatcherSettings) -> None:
     """Runs a dispatcher until SIGTERM or SIGINT."""
     redis = connect(settings.redis_url, client_name="voicepool-dispatcher")
-    dispatcher = Dispatcher(settings, Workers(redis), Leases(redis))
+    leases = Leases(redis, record_retention_s=settings.record_retention_h * 3600)
+    dispatcher = Dispatcher(settings, Workers(redis), leases)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, dispatcher.stop)

@@ -61,6 +61,7 @@ class Offers:
         if lease is None or address is None:
             return None
         self._table.taken[lease.worker_id] += 1
+        lease = replace(lease, peer=place.source)  # here, because the lease may be another replica's
         return Offer(lease, address, token.sign(lease, self._secret))
 
     async def withdraw(self, lease: Lease) -> None:

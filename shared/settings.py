@@ -102,6 +102,13 @@ class DispatcherSettings(PoolSettings):
     sip_invite_rate: float = setting(
         "SIP_INVITE_RATE", 100.0, "New INVITEs per second accepted from one source address.", gt=0
     )
+    record_retention_h: float = setting(
+        "RECORD_RETENTION_H",
+        168.0,
+        "Hours that call records are kept in Redis; the newest 10,000 at most.",
+        gt=0,
+        le=87_600,
+    )
 
     @field_validator("sip_allowed_peers", mode="before")
     @classmethod
@@ -138,6 +145,18 @@ class WorkerSettings(PoolSettings):
         "MEDIA_SRTP",
         MediaSrtp.OPTIONAL,
         "SRTP with keys in SDP: off; optional, as the caller offers; mandatory, plain RTP is refused with 488.",
+    )
+    agents_file: str = setting(
+        "AGENTS_FILE", "", "YAML file with the agents that answer; empty is one agent made of the VOICE_LIVE_ settings."
+    )
+    agents_reload_s: float = setting(
+        "AGENTS_RELOAD_S", 5.0, "How often the agent file is looked at for changes, in seconds.", gt=0, le=3600
+    )
+    secrets_dir: str = setting(
+        "SECRETS_DIR", "", "Directory of files that secrets are taken from, beside the environment; empty is none."
+    )
+    call_record_file: str = setting(
+        "CALL_RECORD_FILE", "", "File that call records are appended to as well, as JSON lines; empty is none."
     )
     voicelive_endpoint: str = setting("AZURE_VOICELIVE_ENDPOINT", ..., "URL of the Voice Live resource.")
     voicelive_api_key: SecretStr | None = setting(

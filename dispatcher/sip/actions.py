@@ -35,6 +35,8 @@ class Place:
     number: int
     """Names this question."""
     call_id: CallId
+    source: str
+    """IP address that the INVITE came from."""
     invite_at: float
     """When the INVITE came, on the clock that `now` is taken from, in seconds."""
     attempt: int

@@ -179,7 +179,8 @@ class Call:
         self._attempt += 1
         replacing = self._offer.lease if self._offer else None
         number = self._calls.ask(self)
-        place = Place(number, self.call_id, self._invite_at, self._attempt, self._tried, replacing)
+        source = self._server.reply_to.host
+        place = Place(number, self.call_id, source, self._invite_at, self._attempt, self._tried, replacing)
         self._layer.act(place)
 
     def _forward(self, request: Request, offer: Offer, now: float) -> None:

@@ -35,6 +35,9 @@ RELEASED_TTL_S = 3600.0
 RECORDS_MAX = 10_000
 """Call records kept in the stream; older ones are trimmed."""
 
+RECORD_RETENTION_S = 7 * 24 * 3600.0
+"""How long a call record is kept, unless the dispatchers are told otherwise (RECORD_RETENTION_H)."""
+
 assert LEASE_TTL_S > 3 * HEARTBEAT_TTL_S > 9 * HEARTBEAT_INTERVAL_S
 assert LEASE_TTL_S > 3 * LEASE_RENEW_INTERVAL_S
 assert WATCH_TTL_S >= 2 * REAP_INTERVAL_S
@@ -125,7 +128,8 @@ def watched() -> str:
 def records() -> str:
     """Stream of packed CallRecords, field `record`.
 
-    Written by release and reap, read by Records; never dies, trimmed to about RECORDS_MAX.
+    Written by release and reap, read by Records; never dies, trimmed to about RECORDS_MAX with every record, and by
+    age with every reap.
     """
     return f"{_POOL}:records"
 

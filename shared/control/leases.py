@@ -23,12 +23,13 @@ class Leases:
 
     What was asked may have been done all the same, so each method but `claim` is safe to repeat: `acquire` answers with
     the lease the call has got, `release` and `reap` do everything once. A worker whose `claim` got no answer goes on
-    with the call and renews: that claims an offer and enters a lease that Redis does not know.
+    with the call and renews: that claims an offer and enters a lease that Redis does not know. `record_retention_s` is
+    for those who reap: call records older than that are removed.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, record_retention_s: float = keys.RECORD_RETENTION_S) -> None:
         self._redis = redis
-        self._reaper = Reaper(redis)
+        self._reaper = Reaper(redis, record_retention_s)
         self._acquire = Script(redis, "lease_acquire")
         self._claim = Script(redis, "lease_claim")
         self._renew = Script(redis, "lease_renew")

@@ -1,5 +1,7 @@
 """The reaper: frees what dead workers and lost offers left behind, and writes the records their calls did not get.
 
+It also removes call records that are too old, so that this happens in a pool without calls too.
+
 It does not decide who is dead from what it read: each candidate is checked again by the script that frees it, so that a
 heartbeat or a claim in between wins, and any number of dispatchers may reap at once.
 """
@@ -20,8 +22,9 @@ from shared.messages import CallRecord, Lease, MessageError
 class Reaper:
     """Reaps the pool behind `redis`; every method raises ControlUnavailable when Redis does not answer."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, record_retention_s: float = keys.RECORD_RETENTION_S) -> None:
         self._redis = redis
+        self._record_retention_ms = keys.ms(record_retention_s)
         self._candidates = Script(redis, "reap_list")
         self._free_lease = Script(redis, "reap_lease")
         self._free_worker = Script(redis, "reap_worker")
@@ -44,10 +47,18 @@ class Reaper:
         return freed
 
     async def candidates(self) -> tuple[int, list[WorkerId], list[CallId]]:
-        """Returns the time in ms, the silent workers and the calls with a lapsed lease; keeps the watch alive."""
+        """Returns the time in ms, the silent workers and the calls with a lapsed lease; keeps the watch alive.
+
+        Removes the records that are older than the retention time in the same step.
+        """
         answer: tuple[int, list[bytes], list[bytes]] = await self._candidates(
-            [keys.watched(), keys.workers(), keys.lapses()],
-            [keys.ms(keys.WATCH_TTL_S), keys.ms(keys.HEARTBEAT_TTL_S), keys.ms(keys.OFFER_TTL_S)],
+            [keys.watched(), keys.workers(), keys.lapses(), keys.records()],
+            [
+                keys.ms(keys.WATCH_TTL_S),
+                keys.ms(keys.HEARTBEAT_TTL_S),
+                keys.ms(keys.OFFER_TTL_S),
+                self._record_retention_ms,
+            ],
         )
         now_ms, silent, lapsed = answer
         return now_ms, [WorkerId(i.decode()) for i in silent], [CallId(i.decode()) for i in lapsed]

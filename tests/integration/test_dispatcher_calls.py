@@ -46,7 +46,8 @@ async def test_the_worker_can_verify_the_lease_and_hang_up() -> None:
             call_id=call_id_for("call@pbx", "abc"),
             now_ms=1,
         )
-        assert pool.leases[lease.call_id] == lease
+        assert pool.leases[lease.call_id].lease_id == lease.lease_id
+        assert lease.peer == "127.0.0.1"
         assert abs(now_ms() - lease.invite_at_ms) < 60_000
         route = (f"Route: {header_of(offered, 'Record-Route')}",)
         uri = header_of(offered, "Contact").strip("<>")

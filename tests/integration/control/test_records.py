@@ -7,7 +7,8 @@ from redis.asyncio import Redis
 from shared.control import keys
 from shared.control.connection import ask
 from shared.control.leases import Leases
-from shared.control.records import START, Records
+from shared.control.reaper import Reaper
+from shared.control.records import PAGE, START, Records
 from shared.ids import CallId, LeaseId, WorkerId
 from shared.messages import CallRecord, Lease
 from tests.integration.control.pool import call_record
@@ -59,6 +60,45 @@ async def test_record_in_a_newer_format_is_left_out(redis: Redis, leases: Leases
     await ask(redis, "XADD", keys.records(), "*", "record", b"\x81\xa1v\x7f")  # {"v": 127}
     await write(leases, 1)
     assert [row.record for row in await Records(redis).read(10)] == [record(1)]
+
+
+async def newest_first(redis: Redis, since_ms: int = 0) -> list[CallRecord]:
+    """Returns all records, as far as they can be read."""
+    return [row.record async for row in Records(redis).newest_first(since_ms=since_ms)]
+
+
+async def test_all_records_can_be_gone_through_from_the_newest_on(redis: Redis, leases: Leases) -> None:
+    numbers = range(2 * PAGE + 1)
+    await write(leases, *numbers)
+    assert await newest_first(redis) == [record(number) for number in reversed(numbers)]
+
+
+async def test_none_and_just_a_page_of_records_can_be_gone_through(redis: Redis, leases: Leases) -> None:
+    assert await newest_first(redis) == []
+    await write(leases, *range(PAGE))
+    assert len(await newest_first(redis)) == PAGE
+
+
+async def test_records_from_before_a_moment_are_not_gone_through(redis: Redis, leases: Leases) -> None:
+    for at_ms, number in ((1000, 1), (2000, 2), (3000, 3)):
+        await ask(redis, "XADD", keys.records(), f"{at_ms}-0", "record", record(number).pack())
+    assert await newest_first(redis, since_ms=2000) == [record(3), record(2)]
+
+
+async def test_records_that_are_too_old_go_with_the_next_reap_also_without_calls(redis: Redis) -> None:
+    now_ms = int((await ask(redis, "TIME"))[0]) * 1000
+    for age_s, number in ((7200, 1), (3660, 2), (3540, 3)):
+        await ask(redis, "XADD", keys.records(), f"{now_ms - age_s * 1000}-0", "record", record(number).pack())
+    await Reaper(redis, 3600.0).reap()
+    assert await newest_first(redis) == [record(3)]
+
+
+async def test_records_stay_a_week_unless_told_otherwise(redis: Redis, leases: Leases) -> None:
+    now_ms = int((await ask(redis, "TIME"))[0]) * 1000
+    for days, number in ((8, 1), (6, 2)):
+        await ask(redis, "XADD", keys.records(), f"{now_ms - days * 86_400_000}-0", "record", record(number).pack())
+    await leases.reap()
+    assert await newest_first(redis) == [record(2)]
 
 
 async def test_old_records_are_trimmed(redis: Redis, leases: Leases) -> None:

@@ -73,7 +73,8 @@ class Pool:
     async def release(self, lease: Lease, record: CallRecord | None) -> bool:
         """Gives an unclaimed offer back."""
         await self._answer()
-        if self.leases.get(lease.call_id) != lease or lease.lease_id in self.claimed:
+        held = self.leases.get(lease.call_id)
+        if held is None or held.lease_id != lease.lease_id or lease.lease_id in self.claimed:
             return False
         del self.leases[lease.call_id]
         self.given_back.set()

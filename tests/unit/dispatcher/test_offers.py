@@ -1,6 +1,7 @@
 """Offers: the right worker leased, with and without Redis."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from shared.states import WorkerState
 from tests.unit.dispatcher.pool import Pool
 
 SECRET = "a secret for tests only"
+TRUNK = "192.0.2.10"
 
 
 class Desk:
@@ -33,7 +35,7 @@ class Desk:
         self, call: str = "call-1", *exclude: str, replacing: Lease | None = None, attempt: int = 1
     ) -> Offer | None:
         excluded = frozenset(WorkerId(name) for name in exclude)
-        return await self.offers.make(Place(1, CallId(call), 0.0, attempt, excluded, replacing), 12345)
+        return await self.offers.make(Place(1, CallId(call), TRUNK, 0.0, attempt, excluded, replacing), 12345)
 
 
 async def read(desk: Desk) -> Desk:
@@ -47,8 +49,9 @@ async def test_an_offer_has_a_lease_an_address_and_a_token_for_that_worker_and_c
     assert offer
     assert offer.address == Address("udp", "10.0.1.1", 5070)
     lease = token.verify(offer.token, SECRET, worker_id=WorkerId("w1"), call_id=CallId("call-1"), now_ms=1)
-    assert lease == offer.lease == desk.pool.leases[CallId("call-1")]
-    assert (lease.invite_at_ms, lease.provisional) == (12345, False)
+    assert lease == offer.lease
+    assert lease.lease_id == desk.pool.leases[CallId("call-1")].lease_id
+    assert (lease.invite_at_ms, lease.provisional, lease.peer) == (12345, False, TRUNK)
 
 
 async def test_without_room_there_is_no_offer() -> None:
@@ -140,7 +143,7 @@ async def test_the_lease_that_another_replica_took_for_the_call_is_used() -> Non
     desk = await read(Desk("w1", "w2", capacity=2))
     other = await desk.pool.acquire(CallId("call-1"), WorkerId("w2"), invite_at_ms=1)
     offer = await desk.make("call-1")
-    assert offer and offer.lease == other
+    assert offer and offer.lease == replace(other, peer=TRUNK)
     assert offer.address.port == 5071
 
 
@@ -178,7 +181,8 @@ async def test_provisional_tokens_verify() -> None:
     offer = await desk.make()
     assert offer
     now_ms = offer.lease.offered_at_ms
-    assert token.verify(offer.token, SECRET, worker_id=WorkerId("w1"), call_id=CallId("call-1"), now_ms=now_ms)
+    lease = token.verify(offer.token, SECRET, worker_id=WorkerId("w1"), call_id=CallId("call-1"), now_ms=now_ms)
+    assert (lease.provisional, lease.peer) == (True, TRUNK)
 
 
 async def test_counts_that_are_too_old_to_be_true_do_not_refuse_calls() -> None:

@@ -1,0 +1,110 @@
+"""What was said and done in a call, in order: replayed into a new connection, and kept in the call record.
+
+It decides nothing and forgets nothing by itself; what of it is kept after the call is `worker/keeping.py`'s business.
+All times are the session's `now`: Unix time in seconds of a clock that only goes forward.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """Who said it."""
+
+    CALLER = "caller"
+    AGENT = "agent"
+
+
+@dataclass(slots=True)
+class Utterance:
+    """What one side said without a break."""
+
+    role: Role
+    item_id: str
+    at: float
+    """When it began: the caller's first sound, or the first packet that went to the caller."""
+    text: str = ""
+    """The transcript, as far as it has arrived; of a cut-off answer what was heard, up to a word."""
+    settled: bool = False
+    """The text is final."""
+    audio_ms: float = 0.0
+    """Audio received of it, for an answer."""
+    heard_ms: float | None = None
+    """How much of it was heard, where the caller spoke over it or the connection was lost; None is all."""
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """One call of a tool by the model."""
+
+    call_id: str
+    name: str
+    arguments: str
+    """JSON, as the model sent it."""
+    at: float
+    output: str | None = None
+    """JSON, as the model was answered; None while it runs."""
+    done_at: float | None = None
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Typed:
+    """Digits the caller typed."""
+
+    digits: str
+    at: float
+    sensitive: bool = False
+    """Not to be kept, and not shown to the model."""
+
+
+Entry = Utterance | ToolCall | Typed
+
+
+@dataclass(slots=True)
+class Turn:
+    """From the end of the caller's speech to the answer's first packet."""
+
+    speech_stopped: float
+    """When the service said so."""
+    speech_end: float | None = None
+    """When the caller really stopped, by audio time."""
+    first_audio: float | None = None
+    """First audio of the answer received."""
+    first_packet: float | None = None
+    """First audio of the answer sent to the caller."""
+    barged_in: bool = False
+    """The caller spoke over the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one response, as the service counts them."""
+
+    response_id: str
+    at: float
+    model: str
+    input_text: int = 0
+    input_audio: int = 0
+    cached_text: int = 0
+    """Of the input's text tokens, those from the service's cache; likewise below."""
+    cached_audio: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+
+
+@dataclass(slots=True)
+class Memory:
+    """A call's conversation so far."""
+
+    entries: list[Entry] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    usage: list[Usage] = field(default_factory=list)
+
+    def utterance(self, item_id: str) -> Utterance | None:
+        """Returns the newest utterance of that item."""
+        return next((e for e in reversed(self.entries) if isinstance(e, Utterance) and e.item_id == item_id), None)
+
+    def tool_call(self, call_id: str) -> ToolCall | None:
+        """Returns the tool call of that id."""
+        return next((e for e in reversed(self.entries) if isinstance(e, ToolCall) and e.call_id == call_id), None)
