@@ -13,8 +13,10 @@ from typing import Any
 import click
 
 from simulator.phone.address import local_address
-from simulator.phone.plan import CallPlan, CallReport, Codec
+from simulator.phone.plan import CallPlan, CallReport, Codec, DtmfMethod, Refer
 from simulator.phone.speech import SpeechError, from_wav, say, sentence
+
+KEYS = "0123456789*#ABCD"
 
 
 @click.group()
@@ -93,6 +95,56 @@ def main() -> None:
 )
 @click.option("--hold-until-bye", is_flag=True, help="After the last turn, wait for the other side to hang up.")
 @click.option(
+    "--hold",
+    "hold_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="After the last turn, stay silent for so many seconds.",
+)
+@click.option(
+    "--dtmf",
+    "digits",
+    metavar="DIGITS",
+    default="",
+    help="Keys (0-9*#A-D) pressed after the greeting, before anything is said; without --say and --turns, nothing is. "
+    "Their answer is heard out, unless the call is held.",
+)
+@click.option(
+    "--dtmf-after",
+    "digits_after_s",
+    type=click.FloatRange(0),
+    default=None,
+    help="Press the keys this many seconds after the call was answered, whatever is being said.",
+)
+@click.option(
+    "--dtmf-method",
+    type=click.Choice([method.value for method in DtmfMethod]),
+    default=DtmfMethod.RFC4733.value,
+    show_default=True,
+    help="How keys are sent.",
+)
+@click.option(
+    "--cough", "cough_ms", type=click.IntRange(0, 5000), default=0, help="Length of a noise in the first answer."
+)
+@click.option(
+    "--noise-after",
+    "cough_after_s",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Seconds into the first answer at which --cough is heard.",
+)
+@click.option(
+    "--refer",
+    type=click.Choice([refer.value for refer in Refer]),
+    default=Refer.REJECT.value,
+    show_default=True,
+    help="What becomes of a REFER: 202 and NOTIFYs with 200 (accept) or 486 (busy), 202 and no outcome (ignore), "
+    "202 and hanging up (bye), or 603 (reject).",
+)
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Header of the INVITE; repeatable.")
+@click.option("--from-user", default="caller", show_default=True, help="User part of From.")
+@click.option(
     "--record",
     "record_dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -110,7 +162,7 @@ def call(context: click.Context, /, record_dir: Path, as_json: bool, **options: 
     except (SpeechError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     record_dir.mkdir(parents=True, exist_ok=True)
-    reports = asyncio.run(_run(plans, address, Codec(options["codec"]), options["stagger_ms"] / 1000, record_dir))
+    reports = asyncio.run(_run(plans, address, options, record_dir))
     failed = [report.reason for report in reports if not report.ok]
     reason = f"{len(failed)} of {len(reports)} calls failed: {failed[0]}" if failed else "ok"
     if as_json:
@@ -124,7 +176,7 @@ def call(context: click.Context, /, record_dir: Path, as_json: bool, **options: 
 
 def _plan(number: int, options: dict[str, Any]) -> CallPlan:
     texts, turns = options["texts"], options["turns"]
-    count = max(len(texts), 1) if turns is None else turns
+    count = (len(texts) or (0 if options["digits"] and not options["wav"] else 1)) if turns is None else turns
     if options["talk_over_after_s"] is not None and count < 2:
         raise click.UsageError("--talk-over-after needs two turns: give --say twice, or --turns 2")
     if options["wav"]:
@@ -134,6 +186,8 @@ def _plan(number: int, options: dict[str, Any]) -> CallPlan:
         spoken = itertools.cycle(texts) if texts else (sentence(number + turn * 17) for turn in itertools.count())
         lines = (_numbered(line, number, options["calls"]) for line in itertools.islice(spoken, count))
         utterances = [say(line, options["voice"]) for line in lines]
+    if set(options["digits"].upper()) - set(KEYS):
+        raise click.UsageError(f"--dtmf takes {KEYS}")
     fields = (
         "target",
         "greeting",
@@ -144,8 +198,25 @@ def _plan(number: int, options: dict[str, Any]) -> CallPlan:
         "cancel_after_s",
         "hangup_after_s",
         "hold_until_bye",
+        "hold_s",
+        "digits",
+        "digits_after_s",
+        "cough_ms",
+        "cough_after_s",
     )
-    return CallPlan(utterances=tuple(utterances), **{name: options[name] for name in fields})
+    return CallPlan(
+        utterances=tuple(utterances),
+        dtmf_method=DtmfMethod(options["dtmf_method"]),
+        headers=tuple(map(_header, options["headers"])),
+        **{name: options[name] for name in fields},
+    )
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip() or not line.isprintable():
+        raise click.UsageError("--header takes 'NAME: VALUE'")
+    return name.strip(), value.strip()
 
 
 def _numbered(text: str, number: int, calls: int) -> str:
@@ -153,9 +224,7 @@ def _numbered(text: str, number: int, calls: int) -> str:
     return text.replace("{n}", str(number)) if "{n}" in text or calls == 1 else f"{text} {number}"
 
 
-async def _run(
-    plans: list[CallPlan], address: str, codec: Codec, stagger_s: float, record_dir: Path
-) -> list[CallReport]:
+async def _run(plans: list[CallPlan], address: str, options: dict[str, Any], record_dir: Path) -> list[CallReport]:
     # Only here: the options can be checked, and --help read, without pjsua2.
     from simulator.phone.conversation import Conversation
     from simulator.phone.telephone import Telephone
@@ -163,12 +232,13 @@ async def _run(
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with Telephone(address, codec, len(plans)) as telephone:
+    codec, user, refer = Codec(options["codec"]), options["from_user"], Refer(options["refer"])
+    async with Telephone(address, codec, len(plans), user=user, refer=refer) as telephone:
         calls = []
         for number, plan in enumerate(plans):
             conversation = Conversation(telephone, plan, record_dir / f"call-{number}.wav")
             calls.append(asyncio.create_task(conversation.run()))
-            await asyncio.sleep(stagger_s)
+            await asyncio.sleep(options["stagger_ms"] / 1000)
         return await asyncio.gather(*calls)
 
 

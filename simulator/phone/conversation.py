@@ -7,16 +7,17 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median_low
 
 import numpy as np
 import pjsua2 as pj
 
-from simulator.phone.analysis import RATE, Signal, longest_gap_ms, resemblance
+from simulator.phone.analysis import RATE, Signal, longest_gap_ms, resemblance, speech_segments
 from simulator.phone.ear import Ear
-from simulator.phone.plan import CallPlan, CallReport, Turn
+from simulator.phone.keypad import key_in
+from simulator.phone.plan import CallFailed, CallPlan, CallReport, Heard, Turn
 from simulator.phone.recording import Recording
-from simulator.phone.telephone import Leg, LegStatus, Telephone
+from simulator.phone.speaking import Speaking, cough
+from simulator.phone.telephone import Leg, LegStatus, Telephone, now_ms
 
 PUMP_INTERVAL_S = 0.02
 """How often audio is fetched and the caller looks at what has happened."""
@@ -32,10 +33,6 @@ HOLD_MAX_S = 600.0
 """Longest wait for the other side to hang up."""
 
 
-class CallFailed(Exception):
-    """The call did not go as planned; the message says where."""
-
-
 class Conversation:
     """One call from the INVITE to the report."""
 
@@ -49,12 +46,12 @@ class Conversation:
         self._leg: Leg | None = None
         self._started_at: float | None = None
         """Unix ms of the first sample."""
-        self._speaking: _Speaking | None = None
+        self._speaking: Speaking | None = None
 
     async def run(self) -> CallReport:
         """Lives through the call and returns what came of it."""
         try:
-            self._leg = self._telephone.dial(self._plan.target)
+            self._leg = self._telephone.dial(self._plan.target, self._plan.headers)
         except pj.Error as error:
             self.report.reason = f"cannot dial: {error.reason}"
             return self.report
@@ -89,13 +86,69 @@ class Conversation:
 
     async def _talk(self) -> None:
         plan = self._plan
+        if plan.digits and plan.digits_after_s is not None:
+            keying = asyncio.create_task(self._key_in_later(plan.digits_after_s))
+            try:
+                await self._say_all()
+            finally:
+                keying.cancel()
+                (outcome,) = await asyncio.gather(keying, return_exceptions=True)
+            if isinstance(outcome, CallFailed):
+                raise outcome
+        else:
+            await self._say_all()
+
+    async def _say_all(self) -> None:
+        plan = self._plan
         if plan.greeting:
             await self._hear_greeting()
+        if plan.digits and plan.digits_after_s is None:
+            await self._key_turn()
         for index in range(len(plan.utterances)):
             cut = plan.talk_over_after_s if index == 0 and len(plan.utterances) > 1 else None
             await self._turn(plan.utterances[index], cut)
         if plan.hold_until_bye:
-            await self._until(lambda: self._leg_status().remote_bye, HOLD_MAX_S, "nobody hung up", ended_ok=True)
+            status = self._leg_status()
+            await self._until(  # a caller who was referred may be the one who hangs up
+                lambda: status.remote_bye or status.local_bye, HOLD_MAX_S, "nobody hung up", ended_ok=True
+            )
+        elif plan.hold_s:
+            await self._hold(plan.hold_s)
+
+    async def _hold(self, seconds: float) -> None:
+        """Says nothing for so long, or until the other side hangs up."""
+        end = self._ear.position + int(seconds * RATE)
+        status = self._leg_status()
+        over = seconds + 5.0
+        await self._until(lambda: status.ended.is_set() or self._ear.position >= end, over, "the audio stopped")
+
+    async def _key_turn(self) -> None:
+        """Keys the digits in, and hears the answer to them out unless the plan is to stay on the line."""
+        start = self._ear.position
+        await self._key_in()
+        end = self._ear.position
+        turn = Turn(self._time(start), self._time(end))
+        self.report.turns.append(turn)
+        if self._plan.hold_until_bye or self._plan.hold_s:
+            return
+        self._ear.listen(end)
+        await self._onset(self._plan.answer_timeout_s, "the keys were not answered")
+        turn.answer_first_packet = self._time(self._ear.onset or 0)
+        await self._end_of_speech("the answer to the keys did not end")
+        turn.answer_end = self._time(self._ear.last_loud)
+
+    async def _key_in_later(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        await self._key_in()
+
+    async def _key_in(self) -> None:
+        if self._leg_status().ended.is_set():
+            raise CallFailed(self._why_it_ended())
+        self.report.marks.setdefault("keys", now_ms())
+        try:
+            await key_in(self._must_leg(), self._plan.digits, self._plan.dtmf_method)
+        except pj.Error as error:
+            raise CallFailed(f"the keys could not be sent: {error.reason}") from error
 
     async def _cancel(self, after_s: float) -> None:
         status = self._leg_status()
@@ -138,11 +191,19 @@ class Conversation:
             cut_at = (onset or 0) + int(cut_after_s * RATE)
             await self._until(lambda: self._ear.position >= cut_at, cut_after_s + 5.0, "the audio stopped")
             return
+        if self._plan.cough_ms and len(self.report.turns) == 1:
+            await self._cough(onset or 0)
         await self._end_of_speech("the answer did not end")
         turn.answer_end = self._mark("answer_end", self._ear.last_loud)
         answer = self._recording.heard(end, self._ear.last_loud)
         turn.correlation = resemblance(utterance, answer)
         turn.longest_gap_ms = longest_gap_ms(utterance, answer)
+
+    async def _cough(self, onset: int) -> None:
+        at = onset + int(self._plan.cough_after_s * RATE)
+        await self._until(lambda: self._ear.position >= at, self._plan.cough_after_s + 5.0, "the audio stopped")
+        start, _ = await self._say(cough(self._plan.cough_ms))
+        self._mark("cough", start)
 
     def _end_of_cut_answer(self, turn: Turn) -> None:
         """The answer that was talked over ended with the last speech heard before the caller had finished."""
@@ -150,7 +211,7 @@ class Conversation:
 
     async def _say(self, utterance: Signal) -> tuple[int, int]:
         """Says it and returns its first sample and the one after its last."""
-        speaking = self._speaking = _Speaking(self._must_leg(), utterance)
+        speaking = self._speaking = Speaking(self._must_leg(), utterance)
         length = len(utterance)
         await self._until(lambda: speaking.played >= length, length / RATE + 10.0, "the audio stopped")
         start = speaking.start
@@ -184,12 +245,9 @@ class Conversation:
         return "the other side hung up" if status.answered else f"refused: {status.status} {status.reason}".rstrip()
 
     async def _hang_up(self, leg: Leg) -> None:
-        if leg.status.ended.is_set() or leg.status.remote_bye:
-            self.report.ended_by = "pool" if leg.status.remote_bye else None
-        elif leg.status.answered:
-            self.report.ended_by = "caller"
         leg.end()
         await leg.status.ended.wait()
+        self.report.ended_by = "caller" if leg.status.local_bye else "pool" if leg.status.remote_bye else None
 
     async def _pump(self, leg: Leg) -> None:
         """Fetches what is heard; wakes whoever waits for something to happen."""
@@ -214,6 +272,7 @@ class Conversation:
         report, status = self.report, leg.status
         report.sip_call_id, report.from_tag, report.status = status.sip_call_id, status.from_tag, status.status
         report.marks = dict(sorted((report.marks | status.marks).items(), key=lambda mark: mark[1]))
+        report.digits_received, report.refer_target = status.digits, status.refer_target
         report.rtp = leg.rtp
         report.recording_start = self._started_at
         heard_out = [turn for turn in report.turns if turn.correlation is not None]
@@ -222,6 +281,8 @@ class Conversation:
         if self._started_at is not None:
             self._recording.write(self._path)
             report.recording = str(self._path)
+            segments = speech_segments(self._recording.heard())
+            report.heard = [Heard(self._time(segment.start), self._time(segment.end)) for segment in segments]
 
     def _mark(self, name: str, sample: int | None) -> float:
         """Notes when `sample` was heard, for the first time the name comes up, and returns the Unix ms."""
@@ -238,34 +299,3 @@ class Conversation:
     def _must_leg(self) -> Leg:
         assert self._leg is not None
         return self._leg
-
-
-class _Speaking:
-    """One utterance in the port: how much of it has been said, and where it lies on the axis of what was heard.
-
-    The bridge takes from a port and gives to it once per tick, so captured samples count the ticks: the utterance began
-    at `captured - played`. A snapshot in the middle of a tick is a frame off, hence the median of several.
-    """
-
-    def __init__(self, leg: Leg, utterance: Signal) -> None:
-        self._port = leg.port
-        self._before = self._port.counters().played
-        self._starts: list[int] = []
-        self.played = 0
-        audio = utterance.astype("<i2").tobytes()
-        if self._port.write(audio) < len(audio):
-            raise CallFailed("the utterance is longer than the telephone's audio port holds")
-        self._length = len(utterance)
-        self._port.finish()
-
-    @property
-    def start(self) -> int:
-        """The sample at which the utterance began."""
-        return max(median_low(self._starts), 0)
-
-    def look(self) -> None:
-        """Reads the port's counters."""
-        counters = self._port.counters()
-        self.played = counters.played - self._before
-        if 0 < self.played < self._length:
-            self._starts.append(counters.captured - self.played)

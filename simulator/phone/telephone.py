@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,8 @@ import pjsua2 as pj
 from pjaudioport import AudioPort
 
 from simulator.phone.analysis import RATE
-from simulator.phone.plan import Codec
+from simulator.phone.plan import Codec, Refer
+from simulator.phone.transferee import Transferee
 
 log = logging.getLogger(__name__)  # unconfigured: what is a warning or worse goes to stderr
 
@@ -38,6 +39,12 @@ class LegStatus:
     reason: str = ""
     answered: bool = False
     remote_bye: bool = False
+    local_bye: bool = False
+    """This side hung up an answered call, and did so first."""
+    digits: str = ""
+    """Keys that the other side sent."""
+    refer_target: str | None = None
+    """The URI in its last REFER."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     marks: dict[str, float] = field(default_factory=dict)
@@ -53,6 +60,17 @@ class LegStatus:
     def identify(self, sip_call_id: str, from_tag: str) -> None:
         """Takes the caller's half of the dialog's name."""
         self.sip_call_id, self.from_tag = sip_call_id, from_tag
+
+    def digit(self, digit: str) -> None:
+        """Takes a key of the other side."""
+        self.digits += digit
+        self.changed.set()
+
+    def refer(self, at_ms: float, target: str) -> None:
+        """Takes the other side's REFER."""
+        self.refer_target = target
+        self.marks.setdefault("refer", at_ms)
+        self.changed.set()
 
     def bye(self, at_ms: float) -> None:
         """Takes the other side's BYE."""
@@ -71,17 +89,24 @@ class LegStatus:
 class Leg(pj.Call):  # type: ignore[misc]
     """One outgoing call. Keep a reference until `status.ended`: pjsua2 hangs up a call that nobody holds."""
 
-    def __init__(self, account: pj.Account, port: AudioPort, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, account: pj.Account, port: AudioPort, loop: asyncio.AbstractEventLoop, transferee: Transferee
+    ) -> None:
         super().__init__(account)
         self.port = port
+        self._transferee = transferee
         self.status = LegStatus()
         self.rtp: dict[str, int] = {}
         self._loop = loop
         self._identified = False
 
-    def dial(self, uri: str) -> None:
+    def dial(self, uri: str, headers: Sequence[tuple[str, str]]) -> None:
         """Sends the INVITE; raises pj.Error for a URI that cannot be dialled."""
         prm = pj.CallOpParam(True)
+        for name, value in headers:
+            header = pj.SipHeader()
+            header.hName, header.hValue = name, value
+            prm.txOption.headers.append(header)
         prm.opt.audioCount = 1
         prm.opt.videoCount = prm.opt.textCount = 0
         self.status.marks["invite"] = now_ms()
@@ -94,7 +119,8 @@ class Leg(pj.Call):  # type: ignore[misc]
         """
         if self.status.ended.is_set():
             return
-        if self.status.answered:
+        if self.status.answered and not self.status.remote_bye:
+            self.status.local_bye = True
             self.status.marks.setdefault("bye", now_ms())
         try:
             self.hangup(pj.CallOpParam(True))
@@ -124,6 +150,20 @@ class Leg(pj.Call):  # type: ignore[misc]
             for media in info.media:
                 if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
                     self.port.connect(self.getAudioMedia(media.index).getPortId())
+        except Exception:
+            log.exception("callback failed")
+
+    def onDtmfDigit(self, prm: Any) -> None:
+        """pjsua2 Call::onDtmfDigit: a key, as RFC 4733 event or in an INFO."""
+        self._post(self.status.digit, prm.digit)
+
+    def onCallTransferRequest(self, prm: Any) -> None:
+        """pjsua2 Call::onCallTransferRequest: after this callback pjsip answers the REFER, and dials unless refused."""
+        try:
+            self._post(self.status.refer, now_ms(), prm.dstUri.strip().removeprefix("<").removesuffix(">"))
+            prm.statusCode, prm.newCall = self._transferee.referred()
+            if self._transferee.refer is Refer.BYE:
+                self._post(self.end)
         except Exception:
             log.exception("callback failed")
 
@@ -172,12 +212,17 @@ class Leg(pj.Call):  # type: ignore[misc]
 class Telephone:
     """A running endpoint; `async with` starts and ends it. One per process: pjsua keeps its state in globals."""
 
-    def __init__(self, address: str, codec: Codec, calls: int) -> None:
+    def __init__(
+        self, address: str, codec: Codec, calls: int, *, user: str = "caller", refer: Refer = Refer.REJECT
+    ) -> None:
+        """`user` is the user part of From."""
         self._address = address
         self._codec = codec
+        self._user = user
         self._config = endpoint_config(calls)
         self._endpoint = pj.Endpoint()
         self._account = pj.Account()
+        self._transferee = Transferee(self._account, refer)
         self._legs: list[Leg] = []
 
     async def __aenter__(self) -> Self:
@@ -190,7 +235,9 @@ class Telephone:
         # At once: without a device the bridge has no clock.
         self._endpoint.audDevManager().setNullDev()
         self._choose_codecs()
-        self._account.create(account_config(self._address, transport_id), True)
+        config = account_config(self._address, transport_id, self._user)
+        self._account.create(config, True)
+        await self._transferee.open(self._address, config)
         return self
 
     async def __aexit__(
@@ -204,14 +251,16 @@ class Telephone:
         self._legs.clear()
         self._account.shutdown()
         self._endpoint.libDestroy()  # takes a second, in which BYE and CANCEL are still repeated and answered
+        self._transferee.close()
 
-    def dial(self, uri: str) -> Leg:
+    def dial(self, uri: str, headers: Sequence[tuple[str, str]] = ()) -> Leg:
         """Sends an INVITE to `uri` and returns the call; raises pj.Error for a URI that cannot be dialled."""
         port = AudioPort(bridge_rate=RATE, encoding="pcm16", rate=RATE)
-        leg = Leg(self._account, port, asyncio.get_running_loop())
+        leg = Leg(self._account, port, asyncio.get_running_loop(), self._transferee)
         self._legs.append(leg)
+        self._transferee.dial_directly()
         try:
-            leg.dial(uri)
+            leg.dial(uri, headers)
         except pj.Error:
             leg.status.end(0)
             raise
@@ -235,14 +284,14 @@ def endpoint_config(calls: int) -> pj.EpConfig:
     """Returns pjsua2's settings for `calls` calls at once."""
     config = pj.EpConfig()
     config.uaConfig.userAgent = "voicepool telephone"
-    config.uaConfig.maxCalls = calls + 1
+    config.uaConfig.maxCalls = 2 * calls + 1  # each may be referred
     config.uaConfig.threadCnt = 1
     config.uaConfig.mainThreadOnly = False
     config.logConfig.level = config.logConfig.consoleLevel = 0  # stdout is for the result
     media = config.medConfig
     media.clockRate = media.sndClockRate = RATE
     media.audioFramePtime = 20
-    media.maxMediaPorts = 2 * calls + 16
+    media.maxMediaPorts = 3 * calls + 16
     media.noVad = True
     media.ecTailLen = 0
     media.sndAutoCloseTime = -1  # the null device is the bridge's clock and must outlive the last call
@@ -253,10 +302,10 @@ def endpoint_config(calls: int) -> pj.EpConfig:
     return config
 
 
-def account_config(address: str, transport_id: int) -> pj.AccountConfig:
+def account_config(address: str, transport_id: int, user: str) -> pj.AccountConfig:
     """Returns the settings of the one account all calls go out on; it registers nowhere."""
     config = pj.AccountConfig()
-    config.idUri = f"sip:caller@{address}"
+    config.idUri = f"sip:{user}@{address}"
     config.sipConfig.transportId = transport_id
     config.natConfig.contactRewriteUse = 0
     config.natConfig.viaRewriteUse = 0

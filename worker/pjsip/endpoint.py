@@ -116,9 +116,12 @@ class SipEndpoint:
             leg.end(503)
         self.pump.stop()
         if self._account is not None:
-            self._account.shutdown()
+            # Shuts it down. Left to the collector, it would shut down the next endpoint's account of that number.
+            pj.Account.__swig_destroy__(self._account)
         # Takes about a second, in which pjsip still calls back into the loop.
         await asyncio.to_thread(self._destroy)
+        # Not left to the collector: a process has room for one, and the next one would abort it.
+        pj.Endpoint.__swig_destroy__(self._endpoint)
 
     def _destroy(self) -> None:
         self._endpoint.libRegisterThread("shutdown")

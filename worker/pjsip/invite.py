@@ -4,7 +4,11 @@ It does not validate SIP: pjsip has parsed the message before. Nothing here is l
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from types import MappingProxyType
+from urllib.parse import unquote
 
 from shared.errors import PeerError
 from shared.ids import CallId, call_id_for
@@ -15,8 +19,20 @@ _G711_BY_PAYLOAD_TYPE = {"0": "PCMU", "8": "PCMA"}
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
-_COMPACT = {"i": "call-id", "f": "from"}
-"""Compact forms of the headers read here (RFC 3261 section 7.3.3)."""
+_COMPACT = {
+    "a": "accept-contact", "b": "referred-by", "c": "content-type", "e": "content-encoding", "f": "from",
+    "i": "call-id", "k": "supported", "l": "content-length", "m": "contact", "o": "event", "r": "refer-to",
+    "s": "subject", "t": "to", "u": "allow-events", "v": "via", "x": "session-expires", "y": "identity",
+}  # fmt: skip
+"""Compact forms of headers (RFC 3261 section 7.3.3 and the RFCs that came later)."""
+
+MAX_HEADERS = 64
+MAX_HEADER_CHARS = 1024
+MAX_USER_CHARS = 128
+"""What of an INVITE is kept for the length of its call."""
+
+_HIDDEN = frozenset(("id", "user", "header"))
+"""Privacy values that ask for the caller not to be named (RFC 3323 section 4.2, RFC 3325 section 9.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,15 @@ class Invite:
     """Empty when the INVITE carries none."""
     codec: str
     """PCMU or PCMA: the first one offered, which pjsip will choose. PCMU when the offer comes with the ACK."""
+    caller: str = field(repr=False)
+    """User part of P-Asserted-Identity (RFC 3325), which the SBC vouches for, else of From. Empty when it is not known
+    or not to be known: anonymous, or with a Privacy that says so."""
+    called: str = field(repr=False)
+    """User part of the Request-URI: a dispatcher changes its host only (in redirect mode too). That of To when it has
+    none. To alone would be what was dialled before any diversion."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Name in lower case and long form -> value of its first occurrence, without the lease; MAX_HEADERS of them at
+    most, values cut after MAX_HEADER_CHARS."""
 
 
 def parse(message: str) -> Invite:
@@ -40,6 +65,9 @@ def parse(message: str) -> Invite:
         call_id=call_id_for(headers["call-id"], _tag(headers.get("from", ""))),
         lease_token=headers.get(HEADER.lower(), "") or _parameter(request_line, URI_PARAMETER),
         codec=offered_codec(body),
+        caller=_caller(headers),
+        called=user_part(_target(request_line)) or user_part(headers.get("to", "")),
+        headers=_kept(headers),
     )
 
 
@@ -53,6 +81,44 @@ def offered_codec(sdp: str) -> str:
                 if payload_type in _G711_BY_PAYLOAD_TYPE:
                     return _G711_BY_PAYLOAD_TYPE[payload_type]
     raise PeerError("no PCMU or PCMA in the offer", sip_status=488)
+
+
+def user_part(address: str) -> str:
+    """Returns whom the first address of a header, or a bare URI, names: user part or telephone number, else empty.
+
+    Escapes are decoded; a password, and parameters such as those of `+4930123;ext=1` (RFC 3966), are left out.
+    """
+    before, bracket, after = _QUOTED.sub("", address).partition("<")
+    bare = not bracket or "," in before
+    uri = before.partition(",")[0].strip() if bare else after.partition(">")[0]
+    scheme, _, rest = uri.partition(":")
+    match scheme.strip().lower():
+        case "sip" | "sips":
+            user, at, _ = rest.partition("@")
+            number = user.partition(";")[0].partition(":")[0] if at else ""
+        case "tel":
+            number = rest.partition(";")[0]
+        case _:
+            number = ""
+    # Decoded last: an escaped semicolon belongs to the name. A line break in it would be one in somebody's header.
+    return "".join(filter(str.isprintable, unquote(number).strip()))[:MAX_USER_CHARS]
+
+
+def _caller(headers: Mapping[str, str]) -> str:
+    privacy = {value.strip().lower() for value in headers.get("privacy", "").split(";")}
+    if privacy & _HIDDEN:
+        return ""
+    caller = user_part(headers.get("p-asserted-identity", "")) or user_part(headers.get("from", ""))
+    return "" if caller.lower() == "anonymous" else caller
+
+
+def _target(request_line: str) -> str:
+    return next(iter(request_line.split()[1:]), "")
+
+
+def _kept(headers: Mapping[str, str]) -> Mapping[str, str]:
+    kept = ((name, value[:MAX_HEADER_CHARS]) for name, value in headers.items() if name != HEADER.lower())
+    return MappingProxyType(dict(islice(kept, MAX_HEADERS)))
 
 
 def _headers(head: str) -> tuple[str, dict[str, str]]:

@@ -9,7 +9,10 @@ from simulator.phone.cli import main
 def test_help_names_every_option() -> None:
     shown = CliRunner().invoke(main, ["call", "--help"])
     assert shown.exit_code == 0
-    for option in ("--say", "--wav", "--codec", "--calls", "--talk-over-after", "--cancel-after", "--record", "--json"):
+    for option in (
+        "--say --wav --codec --calls --talk-over-after --cancel-after --record --json --dtmf --dtmf-after "
+        "--dtmf-method --refer --cough --noise-after --hold --header --from-user"
+    ).split():
         assert option in shown.output
 
 
@@ -21,6 +24,9 @@ def test_help_names_every_option() -> None:
         ["call", "sip:bot@127.0.0.1", "--calls", "0"],
         ["call", "sip:bot@127.0.0.1", "--say", "  "],
         ["call", "sip:bot@127.0.0.1", "--say", "one turn only", "--talk-over-after", "1"],
+        ["call", "sip:bot@127.0.0.1", "--dtmf", "12x"],
+        ["call", "sip:bot@127.0.0.1", "--header", "no colon"],
+        ["call", "sip:bot@127.0.0.1", "--header", "X-Broken: a\r\nX-Other: b"],
         ["call", "tel:123"],
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shared.errors import PeerError
 from shared.ids import call_id_for
-from worker.pjsip.invite import offered_codec, parse
+from worker.pjsip.invite import MAX_HEADER_CHARS, MAX_HEADERS, offered_codec, parse, user_part
 
 HEAD = [
     "INVITE sip:bot@192.0.2.1:5070 SIP/2.0",
@@ -68,6 +68,83 @@ def test_an_offer_without_g711_is_not_acceptable() -> None:
     with pytest.raises(PeerError) as refused:
         offered_codec("v=0\r\nm=audio 4000 RTP/AVP 9 18\r\n")
     assert refused.value.sip_status == 488
+
+
+@pytest.mark.parametrize(
+    ("address", "user"),
+    [
+        ("sip:+4930123;ext=1@sbc.example.com;user=phone", "+4930123"),
+        ('"Smith, <A>" <sips:alice:secret@example.com>;tag=1', "alice"),
+        ("<sip:a%3Bb%40c@example.com>", "a;b@c"),
+        ("<tel:+49-30-123;phone-context=example.com>", "+49-30-123"),
+        ("tel:110", "110"),
+        ("TEL:+1555, <sip:other@example.com>", "+1555"),
+        ("<sip:+1555@example.com>, <tel:+1556>", "+1555"),
+        ("sip:gateway.example.com", ""),
+        ("<sip:%0D%0AX@example.com>", "X"),
+        ("<urn:service:sos>", ""),
+        ("", ""),
+    ],
+)
+def test_the_user_part_is_the_number_without_parameters_and_escapes(address: str, user: str) -> None:
+    assert user_part(address) == user
+
+
+def test_the_called_number_is_that_of_the_request_uri() -> None:
+    head = ["INVITE sip:+4930123;user=phone@192.0.2.1:5070 SIP/2.0", *HEAD[1:]]
+    assert parse(message(head)).called == "+4930123"
+
+
+def test_without_a_user_in_the_request_uri_the_called_number_is_that_of_to() -> None:
+    head = ["INVITE sip:192.0.2.1:5070 SIP/2.0", *HEAD[1:]]
+    assert parse(message(head)).called == "bot"
+
+
+def test_the_asserted_identity_goes_before_from() -> None:
+    assert parse(message(HEAD)).caller == "alice"
+    asserted = "P-Asserted-Identity: <sip:+4930999@sbc.example.com>, <tel:+4930999>"
+    assert parse(message([*HEAD, asserted])).caller == "+4930999"
+
+
+@pytest.mark.parametrize("privacy", ["id", "header;id", "critical; user"])
+def test_a_caller_who_asks_for_privacy_is_not_known(privacy: str) -> None:
+    head = [*HEAD, "P-Asserted-Identity: <tel:+4930999>", f"Privacy: {privacy}"]
+    assert parse(message(head)).caller == ""
+
+
+def test_a_caller_whose_privacy_is_none_is_known() -> None:
+    assert parse(message([*HEAD, "Privacy: none"])).caller == "alice"
+
+
+def test_an_anonymous_caller_is_not_known() -> None:
+    head = [*HEAD[:2], 'From: "Anonymous" <sip:Anonymous@anonymous.invalid>;tag=abc123', *HEAD[3:]]
+    assert parse(message(head)).caller == ""
+
+
+def test_headers_come_by_their_long_names_first_occurrence_only_and_without_the_lease() -> None:
+    head = [*HEAD, "s: hello", "X-Account: 1", "x-account: 2"]
+    headers = parse(message(head)).headers
+    assert (headers["subject"], headers["x-account"]) == ("hello", "1")
+    assert "x-voicepool-lease" not in headers
+    with pytest.raises(TypeError):
+        headers["subject"] = "changed"  # type: ignore[index]
+
+
+def test_headers_are_bounded_in_number_and_length() -> None:
+    head = [*HEAD[:2], "X-Long: " + "x" * 2000, *HEAD[2:], *(f"X-{number}: {number}" for number in range(100))]
+    headers = parse(message(head)).headers
+    assert len(headers) == MAX_HEADERS
+    assert len(headers["x-long"]) == MAX_HEADER_CHARS
+
+
+def test_an_invite_that_is_printed_shows_no_number() -> None:
+    shown = repr(parse(message(HEAD)))
+    assert "alice" not in shown and "bot" not in shown
+
+
+@given(st.text(max_size=300))
+def test_any_text_has_a_printable_user_part_or_none(text: str) -> None:
+    assert user_part(text) == "" or user_part(text).isprintable()
 
 
 @given(st.text(max_size=300))
