@@ -24,6 +24,15 @@ class CallEnd(StrEnum):
     CALLER_UNREACHABLE = "caller_unreachable"
     LEASE_INVALID = "lease_invalid"
     NO_CAPACITY = "no_capacity"
+    AGENT_HANGUP = "agent_hangup"
+    TRANSFERRED = "transferred"
+    CALLER_SILENT = "caller_silent"
+    LENGTH_LIMIT = "length_limit"
+    SESSION_UNAUTHORIZED = "session_unauthorized"
+    SESSION_FORBIDDEN = "session_forbidden"
+    SESSION_NOT_FOUND = "session_not_found"
+    SESSION_THROTTLED = "session_throttled"
+    SESSION_REFUSED = "session_refused"
     SESSION_UNAVAILABLE = "session_unavailable"
     SESSION_LOST = "session_lost"
     INTERNAL_ERROR = "internal_error"
@@ -47,6 +56,16 @@ _ENDINGS: dict[CallEnd, tuple[CallResult, int]] = {
     CallEnd.CALLER_UNREACHABLE: (CallResult.FAILED, 408),
     CallEnd.LEASE_INVALID: (CallResult.REFUSED, 403),
     CallEnd.NO_CAPACITY: (CallResult.REFUSED, 503),
+    CallEnd.AGENT_HANGUP: (CallResult.COMPLETED, 200),
+    CallEnd.TRANSFERRED: (CallResult.COMPLETED, 200),
+    CallEnd.CALLER_SILENT: (CallResult.COMPLETED, 200),
+    CallEnd.LENGTH_LIMIT: (CallResult.COMPLETED, 200),
+    # 500, not 503: the dispatcher would try the same resource from one worker after the other.
+    CallEnd.SESSION_UNAUTHORIZED: (CallResult.FAILED, 500),
+    CallEnd.SESSION_FORBIDDEN: (CallResult.FAILED, 500),
+    CallEnd.SESSION_NOT_FOUND: (CallResult.FAILED, 500),
+    CallEnd.SESSION_THROTTLED: (CallResult.FAILED, 503),
+    CallEnd.SESSION_REFUSED: (CallResult.FAILED, 500),
     CallEnd.SESSION_UNAVAILABLE: (CallResult.FAILED, 503),
     CallEnd.SESSION_LOST: (CallResult.FAILED, 503),
     CallEnd.INTERNAL_ERROR: (CallResult.FAILED, 500),

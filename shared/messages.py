@@ -101,7 +101,7 @@ class Lease(Message):
     provisional: bool = False
     """True when Redis could not be asked: the worker admits on its own count and the lease is entered later."""
     peer: str = ""
-    """IP address that the INVITE came to the dispatcher from. Empty in what `acquire` writes to Redis: the token tells."""
+    """IP address that the INVITE came to the dispatcher from. Empty in what `acquire` writes to Redis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,26 +6,32 @@ It parses no SIP, speaks no WebSocket and moves no audio itself. It is the only 
 """
 
 import asyncio
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import structlog
 
-from shared.choices import AudioFormat
-from shared.clock import now_ms
+from shared.agents.facts import CallFacts
+from shared.clock import now_ms, steady_s
 from shared.control.leases import Leases
 from shared.ending import CallEnd
 from shared.errors import ControlUnavailable, LeaseLost, NoCapacity, TokenInvalid, UpstreamError
 from shared.messages import CallRecord, Lease
 from shared.states import CALL_TRANSITIONS, CallEvent, CallState, advance
 from worker.admission import Admission
-from worker.conversation import Conversation
+from worker.conversation import Conversation, Means
+from worker.keeping import kept
 from worker.media.formats import wire_format
 from worker.pjsip.endpoint import SipEndpoint
 from worker.pjsip.leg import HANGUP_TIMEOUT_S, Leg
+from worker.record_file import append_record
+from worker.staff import Answerer, Staff
 from worker.timeline import Timeline
-from worker.voicelive.connection import Resource, open_connection
-from worker.voicelive.session import SessionOptions
+from worker.tools.context import ToolContext
+from worker.tools.runner import ToolResult
+from worker.voicelive import recovery
+from worker.voicelive.connection import open_connection
 
 log = structlog.get_logger()
 E = TypeVar("E", bound=Exception)
@@ -36,18 +42,16 @@ RELEASE_ATTEMPTS = 45
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
-    """Who answers: the same for every call of a worker."""
+class Services:
+    """What all calls of a worker share."""
 
-    resource: Resource
-    voice: str
-    instructions: str
-    greeting: str
-    max_output_tokens: int | None
-    auto_truncate: bool
-    audio_format: AudioFormat
-    uplink_ms: int
+    staff: Staff
+    endpoint: SipEndpoint
+    admission: Admission
+    leases: Leases
     connect_timeout_s: float
+    record_file: str
+    """Where records go beside Redis; empty is nowhere."""
 
 
 class _Ended(Exception):
@@ -61,15 +65,15 @@ class _Ended(Exception):
 class Call:
     """A call and its parts. `run()` carries it to its end and does not raise for what a peer does."""
 
-    def __init__(self, leg: Leg, agent: Agent, endpoint: SipEndpoint, admission: Admission, leases: Leases) -> None:
+    def __init__(self, leg: Leg, services: Services) -> None:
         self._leg = leg
-        self._agent = agent
-        self._endpoint = endpoint
-        self._admission = admission
-        self._leases = leases
+        self._services = services
         self._state = CallState.INCOMING
         self._lease: Lease | None = None
+        self._facts = CallFacts(leg.invite.caller, leg.invite.called, leg.invite.headers, "", datetime.now(UTC))
+        self._answerer: Answerer | None = None
         self._conversation: Conversation | None = None
+        self._answered_at: float | None = None
         self._timeline = Timeline()
         self._counters: dict[str, int] = {}
         self._stop: asyncio.Future[CallEnd] = asyncio.get_running_loop().create_future()
@@ -91,13 +95,15 @@ class Call:
 
     async def _converse(self) -> CallEnd:
         try:
-            self._lease = await self._admission.admit(self._leg.invite.call_id, self._leg.invite.lease_token)
+            invite = self._leg.invite
+            self._lease = await self._services.admission.admit(invite.call_id, invite.lease_token)
         except (TokenInvalid, LeaseLost) as error:
             self._log.warning("call.lease_refused", reason=str(error))
             return CallEnd.LEASE_INVALID
         except NoCapacity as error:
             self._log.warning("call.no_slot", reason=str(error))
             return CallEnd.NO_CAPACITY
+        self._facts = replace(self._facts, trunk=self._lease.peer)
         self._timeline.mark("invite", self._lease.invite_at_ms)
         self._timeline.mark("lease", self._lease.offered_at_ms)
         self._timeline.mark("claimed")
@@ -111,7 +117,7 @@ class Call:
         except* UpstreamError as failures:
             failure = _first(failures)
             self._log.warning("voicelive.failed", reason=str(failure), status=failure.status)
-            end = CallEnd.SESSION_LOST if self._state is CallState.TALKING else CallEnd.SESSION_UNAVAILABLE
+            end = CallEnd.SESSION_LOST if self._state is CallState.TALKING else recovery.ending(failure)
         except* _Ended as endings:  # last, so that a hang-up outweighs a session that failed in the same moment
             end = _first(endings).end
         return end
@@ -128,34 +134,44 @@ class Call:
 
     async def _carry(self) -> None:
         """Opens the session while the phone rings, answers when it is ready, and carries audio from then on."""
-        self._leg.ring()
-        wire = wire_format(self._agent.audio_format, self._leg.invite.codec)
-        with self._endpoint.new_port(wire, self._agent.uplink_ms) as port:
-            options = SessionOptions(
-                voice=self._agent.voice,
-                instructions=self._agent.instructions,
-                audio_format=wire.encoding,
-                audio_rate=wire.rate,
-                greeting=self._agent.greeting,
-                max_output_tokens=self._agent.max_output_tokens,
-                auto_truncate=self._agent.auto_truncate,
+        leg, services = self._leg, self._services
+        leg.ring()
+        self._answerer = answerer = services.staff.answerer(self._facts)
+        self._log.info("call.agent", agent=answerer.agent.name)
+        wire = wire_format(answerer.agent.audio_format, leg.invite.codec)
+        with services.endpoint.new_port(wire, answerer.agent.uplink_ms) as port:
+            means = Means(
+                wire=wire,
+                port=port,
+                telephone=leg,
+                timeline=self._timeline,
+                open_connection=lambda: open_connection(answerer.resource),
+                connect_timeout_s=services.connect_timeout_s,
+                run_tool=self._run_tool,
+                filler=answerer.filler(wire),
+                apology=answerer.apology(wire),
             )
-            self._conversation = conversation = Conversation(options, wire, port, self._timeline)
-            self._leg.attach(port)
-            self._endpoint.pump.add(port.id, conversation.wake)
+            options = answerer.session_options(wire, self._facts)
+            self._conversation = conversation = Conversation(options, means, self._answer)
+            leg.attach(port)
+            services.endpoint.pump.add(port.id, conversation.wake)
+            leg.on_digit = conversation.digit
             try:
-                async with asyncio.timeout(self._agent.connect_timeout_s) as deadline:
-                    async with open_connection(self._agent.resource) as connection:
-                        await conversation.run(connection, on_ready=lambda: self._answer(deadline))
-            except TimeoutError:
-                raise UpstreamError("no session in time") from None
+                end = await conversation.run()
             finally:
-                self._endpoint.pump.remove(port.id)
+                leg.on_digit = None
+                services.endpoint.pump.remove(port.id)
                 self._counters |= conversation.counters()
+        raise _Ended(end)
 
-    def _answer(self, deadline: asyncio.Timeout) -> None:
-        deadline.reschedule(None)
+    async def _run_tool(self, name: str, arguments: dict[str, Any], digits: dict[str, str]) -> ToolResult:
+        assert self._answerer is not None
+        context = ToolContext(self._leg.invite.call_id, self._facts, digits)
+        return await self._services.staff.tools.run(self._answerer.agent, name, arguments, context)
+
+    def _answer(self) -> None:
         self._leg.answer()
+        self._answered_at = steady_s()
         self._timeline.mark("answered")
         self._set_state(CallEvent.ANSWERED)
 
@@ -177,15 +193,18 @@ class Call:
     async def _release(self, lease: Lease, end: CallEnd) -> None:
         """Gives the slot back and writes the record, in one step."""
         self._timeline.mark("ended")
-        self._admission.forget(lease)
+        self._services.admission.forget(lease)
         record = self._record(lease, end)
         for _ in range(RELEASE_ATTEMPTS):
             try:
-                await self._leases.release(lease, record)
-                return
+                await self._services.leases.release(lease, record)
+                break
             except ControlUnavailable:
                 await asyncio.sleep(RELEASE_RETRY_S)
-        self._log.error("call.record_lost")
+        else:
+            self._log.error("call.record_lost")
+        if self._services.record_file:
+            await append_record(self._services.record_file, record)
 
     def _record(self, lease: Lease, end: CallEnd) -> CallRecord:
         rtp = self._leg.rtp
@@ -198,8 +217,6 @@ class Call:
             invite_at_ms=lease.invite_at_ms,
             answered_at_ms=self._timeline.at("answered"),
             ended_at_ms=now_ms(),
-            session_id=self._conversation.session_id if self._conversation else "",
-            audio_format=self._agent.audio_format,
             marks=self._timeline.marks,
             counters=self._counters
             | {
@@ -209,7 +226,22 @@ class Call:
                 "rtp_lost": rtp.lost,
                 "rtp_sent": rtp.sent,
             },
+            **self._said(),
         )
+
+    def _said(self) -> dict[str, Any]:
+        """Returns the fields of the record that are about the conversation."""
+        if self._answerer is None or self._conversation is None:
+            return {}
+        agents, agent = self._answerer.agents, self._answerer.agent
+        session = self._conversation.session
+        return {
+            "session_id": session.session_ids[0] if session.session_ids else "",
+            "sessions": session.session_ids,
+            "audio_format": agent.audio_format,
+            "transfer": session.transferred_to,
+            **kept(session.memory, agent, agents.prices, self._answered_at, self._facts, agents.currency),
+        }
 
     def _set_state(self, event: CallEvent) -> None:
         before, self._state = self._state, advance(CALL_TRANSITIONS, self._state, event)

@@ -30,11 +30,11 @@ from shared.settings import WorkerSettings
 from shared.states import WORKER_TRANSITIONS, WorkerEvent, WorkerState, advance
 from worker import ipc
 from worker.admission import Admission
-from worker.call import Agent, Call
+from worker.call import Call, Services
 from worker.health import Health
 from worker.pjsip.endpoint import EndpointSettings, SipEndpoint
 from worker.pjsip.leg import Leg
-from worker.voicelive.connection import Resource, credential_for
+from worker.staff import Staff
 
 log = structlog.get_logger()
 
@@ -75,14 +75,20 @@ class Child:
     async def run(self) -> None:
         """Starts, serves until drained, and leaves nothing behind; raises ConfigError when it cannot start."""
         settings = self._settings
-        secret = settings.voicelive_api_key.get_secret_value() if settings.voicelive_api_key else None
-        async with connect(settings.redis_url) as redis, credential_for(secret) as credential:
+        async with connect(settings.redis_url) as redis, Staff(settings) as self._staff:
             self._workers, self._leases = Workers(redis), Leases(redis)
             self._admission = Admission(
                 self._worker_id, settings.worker_capacity, settings.lease_secret.get_secret_value(), self._leases
             )
-            self._agent = _agent(settings, Resource(settings.voicelive_endpoint, settings.voice_live_model, credential))
             self._endpoint = SipEndpoint(_endpoint_settings(settings, self._index), self._on_leg)
+            self._services = Services(
+                staff=self._staff,
+                endpoint=self._endpoint,
+                admission=self._admission,
+                leases=self._leases,
+                connect_timeout_s=settings.voice_live_connect_timeout_s,
+                record_file=settings.call_record_file,
+            )
             self._record = self._worker_record(self._endpoint.start())
             try:
                 await self._serve()
@@ -97,6 +103,7 @@ class Child:
             side_tasks = [
                 side.create_task(self._heartbeat(), name="heartbeat"),
                 side.create_task(self._renew_leases(), name="lease-renewal"),
+                side.create_task(self._staff.watch(), name="agent-file"),
             ]
             async with asyncio.TaskGroup() as self._call_tasks:
                 self._started()
@@ -131,7 +138,7 @@ class Child:
             leg.end(CallEnd.NO_CAPACITY.sip_status)
 
     async def _carry(self, leg: Leg) -> None:
-        call = Call(leg, self._agent, self._endpoint, self._admission, self._leases)
+        call = Call(leg, self._services)
         self._calls[leg.invite.call_id] = call
         try:
             await call.run()
@@ -222,20 +229,6 @@ class Child:
     def _advance(self, event: WorkerEvent) -> None:
         before, self._state = self._state, advance(WORKER_TRANSITIONS, self._state, event)
         log.info("worker.state", before=before, after=self._state)
-
-
-def _agent(settings: WorkerSettings, resource: Resource) -> Agent:
-    return Agent(
-        resource=resource,
-        voice=settings.voice_live_voice,
-        instructions=settings.voice_live_instructions,
-        greeting=settings.voice_live_proactive_greeting if settings.voice_live_proactive_greeting_enabled else "",
-        max_output_tokens=settings.voice_live_max_response_output_tokens,
-        auto_truncate=settings.voice_live_auto_truncate,
-        audio_format=settings.voice_live_audio_format,
-        uplink_ms=settings.voice_live_uplink_ms,
-        connect_timeout_s=settings.voice_live_connect_timeout_s,
-    )
 
 
 def _endpoint_settings(settings: WorkerSettings, index: int) -> EndpointSettings:

@@ -52,6 +52,12 @@ class Downlink:
         queued = (taken + len(rest)) * self._bridge_samples
         self._ledger.add(item_id, queued, counters.played + counters.flushed)
 
+    @property
+    def queued_ms(self) -> float:
+        """How long it takes until everything has been played."""
+        waiting = self._port.counters().queued + self._overflow_bytes * self._bridge_samples
+        return waiting * 1000 / BRIDGE_RATE
+
     def finish(self) -> None:
         """Marks the end of an answer behind what is queued."""
         if self._overflow or not self._port.finish():

@@ -74,7 +74,7 @@ class Deafen:
 
 @dataclass(frozen=True, slots=True)
 class Retain:
-    """Keep what the caller says from here on (a little before, too), so that it can be sent again: True; or no longer."""
+    """Keep what the caller says from now on, and a little of before, so that it can be sent again; or no longer."""
 
     utterance: bool
 

@@ -5,11 +5,14 @@ models: they cost more per message than everything else a call does (ARCHITECTUR
 
     events, session.update      SDK -> aiohttp -> transport
     caller audio                append_frame -----> transport     no task, no await: it happens 50 times a second
+    other client events         event_frame ------> transport     no await either: what is decided is sent in its order
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -21,9 +24,10 @@ from azure.core.credentials import AzureKeyCredential
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 
+from shared.agents.model import FoundryAgent
 from shared.errors import UpstreamError
 from worker.voicelive.events import MalformedEvent, Other, ServerEvent, decode
-from worker.voicelive.frames import append_frame
+from worker.voicelive.frames import append_frame, event_frame
 
 log = structlog.get_logger()
 
@@ -39,11 +43,13 @@ BACKLOG_MAX_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Where the sessions of this pool are opened, and as whom."""
+    """Where a session is opened, as whom, and who answers there."""
 
     endpoint: str
-    model: str
     credential: AzureKeyCredential | AsyncTokenCredential
+    model: str = ""
+    foundry_agent: FoundryAgent | None = None
+    """Answers instead of a model."""
 
 
 class Connection:
@@ -96,12 +102,10 @@ class Connection:
         except VoiceLiveConnectionError as error:
             raise UpstreamError("connection closed", status=self._socket.close_code) from error
 
-    async def send(self, message: dict[str, Any]) -> None:
-        """Sends any other client event."""
-        try:
-            await self._sdk.send(message)
-        except VoiceLiveConnectionError as error:
-            raise UpstreamError("connection closed", status=self._socket.close_code) from error
+    def send(self, event: dict[str, Any]) -> None:
+        """Sends any other client event. It never waits; on a connection that is closing it does nothing."""
+        if not self._transport.is_closing():
+            self._transport.write(event_frame(event))
 
 
 @asynccontextmanager
@@ -113,12 +117,12 @@ async def open_connection(resource: Resource) -> AsyncIterator[Connection]:
     opening = connect(
         credential=resource.credential,
         endpoint=resource.endpoint,
-        model=resource.model,
         connection_options={
             "max_msg_size": MAX_MESSAGE_BYTES,
             "heartbeat": PING_INTERVAL_S,
             "vendor_options": {"timeout": aiohttp.ClientWSTimeout(ws_close=1.0)},
         },
+        **_answering(resource),
     )
     try:
         sdk = await opening.__aenter__()
@@ -130,28 +134,35 @@ async def open_connection(resource: Resource) -> AsyncIterator[Connection]:
         await opening.__aexit__(None, None, None)
 
 
+def _answering(resource: Resource) -> dict[str, Any]:
+    agent = resource.foundry_agent
+    if agent is None:
+        return {"model": resource.model}
+    named = {"agent_name": agent.name, "project_name": agent.project}
+    rest = {"agent_version": agent.version, "conversation_id": agent.conversation_id}
+    return named | {name: value for name, value in rest.items() if value is not None}
+
+
 def _refused(error: Exception) -> UpstreamError:
     if isinstance(error, ClientAuthenticationError):
         # What Entra says in detail names tenants and accounts: it stays out of the logs.
         return UpstreamError("cannot sign in with Microsoft Entra: log in (az login) or set AZURE_VOICELIVE_API_KEY")
     cause = error.__cause__ if isinstance(error, VoiceLiveConnectionError) else error
     if isinstance(cause, aiohttp.WSServerHandshakeError):
-        retry_after = cause.headers.get("Retry-After", "") if cause.headers else ""
         return UpstreamError(
             f"handshake refused with {cause.status}",
             status=cause.status,
-            retry_after_s=float(retry_after) if retry_after.isdigit() else None,
+            retry_after_s=_seconds(cause.headers.get("Retry-After", "") if cause.headers else ""),
         )
     return UpstreamError(f"cannot connect: {type(cause or error).__name__}")
 
 
-@asynccontextmanager
-async def credential_for(api_key: str | None) -> AsyncIterator[AzureKeyCredential | AsyncTokenCredential]:
-    """Yields the API key's credential or, without a key, Microsoft Entra's (imported only then: it costs 34 MB)."""
-    if api_key:
-        yield AzureKeyCredential(api_key)
-        return
-    from azure.identity.aio import DefaultAzureCredential
-
-    async with DefaultAzureCredential() as credential:
-        yield credential
+def _seconds(retry_after: str) -> float | None:
+    """Returns how long a Retry-After asks to wait (RFC 9110 section 10.2.3): seconds or a date; None for neither."""
+    if retry_after.isdigit():
+        return float(retry_after)
+    try:
+        at = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())

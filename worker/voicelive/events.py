@@ -13,10 +13,17 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type", gc=False):
     """A server event; the class's tag is the `type` on the wire."""
 
 
+class TurnDetectionInfo(msgspec.Struct, frozen=True):
+    """The part of a session's turn detection that times are worked out with."""
+
+    silence_duration_ms: float | None = None
+
+
 class SessionInfo(msgspec.Struct, frozen=True):
     """What a call needs to know of its session."""
 
     id: str = ""
+    turn_detection: TurnDetectionInfo | None = None
     expires_at: float | None = None
     """Unix time in s at which the service will end the session."""
 
@@ -63,11 +70,35 @@ class SpeechStopped(_Event, frozen=True, tag="input_audio_buffer.speech_stopped"
     audio_end_ms: int
 
 
+class InputTokens(msgspec.Struct, frozen=True):
+    """Tokens by kind; those of `cached_tokens_details` are among them."""
+
+    text_tokens: int = 0
+    audio_tokens: int = 0
+    cached_tokens: int = 0
+    cached_tokens_details: "InputTokens | None" = None
+
+
+class OutputTokens(msgspec.Struct, frozen=True):
+    """Tokens by kind."""
+
+    text_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class UsageInfo(msgspec.Struct, frozen=True):
+    """What a response cost, in tokens."""
+
+    input_token_details: InputTokens | None = None
+    output_token_details: OutputTokens | None = None
+
+
 class ResponseInfo(msgspec.Struct, frozen=True):
     """Which response, and how it went."""
 
     id: str
     status: str | None = None
+    usage: UsageInfo | None = None
 
 
 class ResponseCreated(_Event, frozen=True, tag="response.created"):
@@ -88,6 +119,58 @@ class AudioDone(_Event, frozen=True, tag="response.audio.done"):
     """The answer's audio is complete."""
 
     response_id: str
+    item_id: str
+
+
+class TranscriptDelta(_Event, frozen=True, tag="response.audio_transcript.delta"):
+    """A few words of the answer; they may come long before their audio."""
+
+    response_id: str
+    item_id: str
+    delta: str
+
+
+class TranscriptDone(_Event, frozen=True, tag="response.audio_transcript.done"):
+    """The answer's words."""
+
+    response_id: str
+    item_id: str
+    transcript: str
+
+
+class OutputItem(msgspec.Struct, frozen=True):
+    """One thing a response consists of: a message, a function call, or something of the service's own."""
+
+    id: str
+    type: str | None = None
+    name: str = ""
+    call_id: str = ""
+    arguments: str = ""
+
+
+class ItemCreated(_Event, frozen=True, tag="conversation.item.created"):
+    """The conversation has one more item, ours or the service's."""
+
+    item: OutputItem
+
+
+class OutputItemDone(_Event, frozen=True, tag="response.output_item.done"):
+    """One output of a response is complete."""
+
+    response_id: str
+    item: OutputItem
+
+
+class CallerTranscript(_Event, frozen=True, tag="conversation.item.input_audio_transcription.completed"):
+    """What the caller said. May come twice for an item, the second time empty."""
+
+    item_id: str
+    transcript: str
+
+
+class CallerTranscriptFailed(_Event, frozen=True, tag="conversation.item.input_audio_transcription.failed"):
+    """What the caller said was not understood."""
+
     item_id: str
 
 
@@ -112,6 +195,12 @@ ServerEvent = (
     | ResponseCreated
     | AudioDelta
     | AudioDone
+    | TranscriptDelta
+    | TranscriptDone
+    | ItemCreated
+    | OutputItemDone
+    | CallerTranscript
+    | CallerTranscriptFailed
     | ResponseDone
 )
 
