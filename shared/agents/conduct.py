@@ -80,7 +80,7 @@ class MenuEntry(Part):
     """What one key does while nothing else asks for digits: exactly one of these."""
 
     say: Spoken | None = None
-    """The model is told that the caller chose this."""
+    """Said to the caller, word for word."""
     transfer: Name | None = None
     """The caller is transferred to this one of `transfers`."""
     hang_up: bool = False

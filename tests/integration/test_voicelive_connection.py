@@ -14,13 +14,16 @@ from aiohttp import web
 from azure.core.credentials import AccessToken, AzureKeyCredential
 from azure.core.credentials_async import AsyncTokenCredential
 
+from shared.agents.model import Agent
+from shared.agents.model import Resource as VoiceLiveResource
 from shared.errors import UpstreamError
 from tests.acceptance.process import PoolProcess
-from worker.voicelive import events
-from worker.voicelive.connection import Connection, Resource, credential_for, open_connection
-from worker.voicelive.session import SessionOptions, session_update
+from worker.voicelive import events, messages
+from worker.voicelive.configuration import session_update
+from worker.voicelive.connection import Connection, Resource, _seconds, open_connection
+from worker.voicelive.credentials import Credentials
 
-OPTIONS = SessionOptions(voice="en-US-AvaNeural", instructions="", audio_format="g711_ulaw", audio_rate=8000)
+UPDATE = session_update(Agent(name="test", model="gpt-4.1-mini"), "", "g711_ulaw", 8000, [])
 
 
 class Simulator:
@@ -39,7 +42,7 @@ class Simulator:
             assert answer.status < 300
 
     def resource(self, credential: Any = None) -> Resource:
-        return Resource(self.url, "gpt-4.1-mini", credential or AzureKeyCredential("any"))
+        return Resource(self.url, credential or AzureKeyCredential("any"), "gpt-4.1-mini")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ async def until(connection: Connection, kind: type[Any]) -> Any:
 async def test_a_session_is_created_and_updated(simulator: Simulator) -> None:
     async with open_connection(simulator.resource()) as connection:
         assert (await until(connection, events.SessionCreated)).session.id
-        await connection.update_session(session_update(OPTIONS))
+        await connection.update_session(UPDATE)
         assert (await until(connection, events.SessionUpdated)).session.expires_at
 
 
@@ -73,7 +76,7 @@ async def test_audio_goes_up_and_the_parrot_answers_with_the_same_bytes(simulato
     loud, silent = bytes(range(0x00, 0x80, 8)) * 10 * 40, b"\xff" * 160 * 60
     async with open_connection(simulator.resource()) as connection:
         await until(connection, events.SessionCreated)
-        await connection.update_session(session_update(OPTIONS))
+        await connection.update_session(UPDATE)
         await until(connection, events.SessionUpdated)
         for audio in (silent, loud, silent):
             for at in range(0, len(audio), 320):
@@ -127,7 +130,7 @@ async def test_too_many_connections_tell_when_to_come_back(simulator: Simulator)
 
 async def test_nobody_listening_is_an_upstream_error() -> None:
     with pytest.raises(UpstreamError, match="cannot connect"):
-        async with open_connection(Resource("ws://127.0.0.1:9", "gpt-4.1-mini", AzureKeyCredential("k"))):
+        async with open_connection(Resource("ws://127.0.0.1:9", AzureKeyCredential("k"), "gpt-4.1-mini")):
             raise AssertionError("somebody listens on the discard port")
 
 
@@ -136,7 +139,7 @@ async def test_a_broken_connection_ends_the_events_with_an_error(simulator: Simu
     simulator.order(sessions=[{"kind": kind, "session": "next", "on": "session.updated"}])
     async with open_connection(simulator.resource()) as connection:
         await until(connection, events.SessionCreated)
-        await connection.update_session(session_update(OPTIONS))
+        await connection.update_session(UPDATE)
         with pytest.raises(UpstreamError):
             await until(connection, events.ResponseDone)
 
@@ -146,7 +149,7 @@ async def test_messages_that_mean_nothing_are_dropped(simulator: Simulator, kind
     simulator.order(sessions=[{"kind": kind, "session": "next", "on": "session.created"}])
     async with open_connection(simulator.resource()) as connection:
         await until(connection, events.SessionCreated)
-        await connection.update_session(session_update(OPTIONS))
+        await connection.update_session(UPDATE)
         assert await until(connection, events.SessionUpdated)
         assert connection.malformed == (kind in ("binary", "bad_json"))
 
@@ -181,7 +184,7 @@ async def test_a_server_that_does_not_read_congests_the_connection() -> None:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    resource = Resource(f"ws://127.0.0.1:{runner.addresses[0][1]}", "model", AzureKeyCredential("key"))
+    resource = Resource(f"ws://127.0.0.1:{runner.addresses[0][1]}", AzureKeyCredential("key"), "model")
     async with open_connection(resource) as connection:
         assert not connection.congested
         async with asyncio.timeout(20):
@@ -195,10 +198,14 @@ async def test_a_server_that_does_not_read_congests_the_connection() -> None:
 def test_entra_is_imported_only_when_there_is_no_api_key() -> None:
     program = (
         "import asyncio, sys\n"
-        "from worker.voicelive.connection import credential_for\n"
+        "from pydantic import SecretStr\n"
+        "from shared.agents.model import Resource\n"
+        "from worker.voicelive.credentials import Credentials\n"
         "async def use(key):\n"
-        "    async with credential_for(key) as credential:\n"
-        "        return type(credential).__name__\n"
+        "    async with Credentials() as credentials:\n"
+        "        resource = Resource(endpoint='https://example.org', api_key=key and SecretStr(key))\n"
+        "        await credentials.prepare(resource)\n"
+        "        return type(credentials.of(resource)).__name__\n"
         "print(asyncio.run(use('key')), 'azure.identity' in sys.modules)\n"
         "print(asyncio.run(use(None)), 'azure.identity' in sys.modules)\n"
     )
@@ -207,6 +214,26 @@ def test_entra_is_imported_only_when_there_is_no_api_key() -> None:
     assert output.stdout.splitlines() == ["AzureKeyCredential False", "DefaultAzureCredential True"], output.stderr
 
 
-async def test_a_key_becomes_a_key_credential() -> None:
-    async with credential_for("k") as credential:
-        assert isinstance(credential, AzureKeyCredential)
+async def test_one_credential_of_entra_serves_all_resources_without_a_key() -> None:
+    async with Credentials() as credentials:
+        first, second = (VoiceLiveResource(endpoint=f"https://{name}.example.org") for name in ("one", "two"))
+        await credentials.prepare(first)
+        await credentials.prepare(second)
+        assert credentials.of(first) is credentials.of(second)
+
+
+async def test_any_other_client_event_reaches_the_service_in_order(simulator: Simulator) -> None:
+    async with open_connection(simulator.resource()) as connection:
+        await until(connection, events.SessionCreated)
+        await connection.update_session(UPDATE)
+        connection.send(messages.user_message("Grüße, \u0000 and 😀", "told_1"))
+        connection.send(messages.user_message("second", "told_2"))
+        assert (await until(connection, events.ItemCreated)).item.id == "told_1"
+        assert (await until(connection, events.ItemCreated)).item.id == "told_2"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("3", 3.0), ("", None), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)]
+)
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
+    assert _seconds(header) == seconds

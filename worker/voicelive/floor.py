@@ -91,15 +91,16 @@ class Floor:
             if self._latest is not None and self._latest.purpose is Purpose.ANSWER:
                 self._latest = None
 
-    def refused(self, event_id: str) -> bool:
+    def refused(self, event_id: str, *, met_another: bool) -> bool:
         """Notes that a client event was refused; says whether it was the latest response.create.
 
-        The service had begun a response of its own in the same moment: ours is asked for again when that one is over.
+        `met_another` says that the service had begun a response of its own in the same moment: ours is asked for again
+        when that one is over. What is refused for anything else would be refused again.
         """
         if not event_id or event_id != self._event_id:
             return False
         request, self._sent, self._latest = self._latest, None, None
-        if request is not None and request.purpose is not Purpose.ASK:
+        if met_another and request is not None and request.purpose is not Purpose.ASK:
             self._wanted.appendleft(request)
         return True
 

@@ -7,6 +7,9 @@ All times are the session's `now`: Unix time in seconds of a clock that only goe
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+CHARS_PER_S = 15
+"""How fast an answer is spoken whose end is not known, to work out what of its text was heard."""
+
 
 class Role(StrEnum):
     """Who said it."""
@@ -31,6 +34,16 @@ class Utterance:
     """Audio received of it, for an answer."""
     heard_ms: float | None = None
     """How much of it was heard, where the caller spoke over it or the connection was lost; None is all."""
+
+    def cut(self, heard_ms: float) -> None:
+        """Leaves of an answer what was heard. Of the text that is about as many words, by its length."""
+        # The words of an answer may have come long before its audio, and then their end is not known.
+        unknown_ms = 0.0 if self.settled else len(self.text) / CHARS_PER_S * 1000
+        whole_ms = max(self.audio_ms, unknown_ms)
+        if heard_ms < whole_ms:
+            end = self.text.rfind(" ", 0, int(len(self.text) * heard_ms / whole_ms) + 1)
+            self.text = self.text[: max(end, 0)].rstrip()
+        self.heard_ms, self.settled = heard_ms, True
 
 
 @dataclass(slots=True)
@@ -108,3 +121,15 @@ class Memory:
     def tool_call(self, call_id: str) -> ToolCall | None:
         """Returns the tool call of that id."""
         return next((e for e in reversed(self.entries) if isinstance(e, ToolCall) and e.call_id == call_id), None)
+
+    @property
+    def words_unknown(self) -> bool:
+        """Whether the latest thing the caller said has not become text, and nothing was said to it."""
+        spoken = next((entry for entry in reversed(self.entries) if isinstance(entry, Utterance)), None)
+        return spoken is not None and spoken.role is Role.CALLER and not spoken.settled
+
+    def settle_words(self) -> None:
+        """Notes that what the caller said was dealt with, even if it never becomes text."""
+        for entry in self.entries:
+            if isinstance(entry, Utterance) and entry.role is Role.CALLER:
+                entry.settled = True

@@ -28,6 +28,7 @@ from worker.voicelive.actions import Action
 from worker.voicelive.alarms import Alarm, Alarms
 from worker.voicelive.configuration import session_update
 from worker.voicelive.digits import Collector, Entry
+from worker.voicelive.errands import Errands
 from worker.voicelive.floor import ANSWER, Floor, Purpose, Request
 from worker.voicelive.memory import Memory, Role, ToolCall, Turn, Typed, Usage, Utterance
 
@@ -49,8 +50,8 @@ TALKING_S = 2.0
 REPLAY_MAX = 200
 """Entries of the conversation that a new connection is told: the newest."""
 
-CHARS_PER_S = 15
-"""How fast an answer is spoken whose end is not known, to work out what of its text was heard."""
+_MET_ANOTHER = "conversation_already_has_active_response"
+"""Code of the error that answers a response.create which came just after the service had begun a response itself."""
 
 
 class Tools(Protocol):
@@ -93,16 +94,6 @@ class _Link:
     """Silence that ends the caller's turn, as the service has it."""
     retold: dict[str, str] = field(default_factory=dict)
     """Items of an earlier connection -> what they are called on this one."""
-
-
-@dataclass(slots=True)
-class _Round:
-    """The function calls of one response, and the result that the model waits for."""
-
-    running: set[str] = field(default_factory=set)
-    answer_wanted: bool = False
-    over: bool = False
-    """The response is done: its results may be followed by a request for the next one."""
 
 
 @dataclass(slots=True)
@@ -185,8 +176,7 @@ class Session:
         """The latest response that had audio."""
         self._failures = 0
         """Responses that failed, one after the other."""
-        self._rounds: dict[str, _Round] = {}
-        self._round_of: dict[str, _Round] = {}
+        self._errands = Errands()
         self._leaving: _Leaving | None = None
         self._moving: _Moving | None = None
         self._collecting: _Collecting | None = None
@@ -404,7 +394,8 @@ class Session:
         if self._standby is not None and self._standby.ready:
             self._take_over(self._standby, now)
             return
-        self._do(do.Hold())
+        if not self._deaf:
+            self._do(do.Hold())
         self._attempts = 0
         if not reconnect.give_up_after_s:
             self._give_up(now)
@@ -428,7 +419,7 @@ class Session:
         if self._floor.moved():
             if response in self._audible and heard is not None:
                 # What has arrived will be heard to its end; what it would have gone on with, nobody will.
-                heard.text, heard.settled = self._text_heard(heard, heard.audio_ms), True
+                heard.cut(heard.audio_ms)
                 self._resume = heard.text
                 self._finish_playing()
             if response not in self._cut_off:
@@ -439,12 +430,11 @@ class Session:
         self._unacknowledged.clear()
         self._live = None
         self._alarms.clear(Alarm.ROLLOVER, Alarm.ROLLOVER_FORCE, Alarm.DEAD_AIR, Alarm.STUCK, Alarm.SILENCE)
-        if self._words_unknown():
+        if self.memory.words_unknown:
             # Its audio is sent again, and so the service will answer by itself.
             self._owed, self._resume = False, ""
         self._speaking = False
-        for round_ in self._rounds.values():
-            round_.over = True
+        self._errands.connection_lost()
 
     def _take_over(self, link: _Link, now: float) -> None:
         """Makes a connection the live one: it is told the conversation, and gets the caller's audio."""
@@ -461,7 +451,9 @@ class Session:
                 self._send(event)
         if not self._deaf:
             self._do(do.Listen(link.number))
-        if self._owed:
+        if self._owed and self._errands:
+            pass  # the model goes on when it has their results
+        elif self._owed:
             self._owed = False
             self._floor.want(self._continuation())
         else:
@@ -478,13 +470,6 @@ class Session:
         told += f"heard you say: {heard}. Go on from there without repeating it."
         return Request(Purpose.ANSWER, {"instructions": told})
 
-    def _words_unknown(self) -> bool:
-        """Whether the latest thing the caller said has not become text: its audio has been retained instead."""
-        for entry in reversed(self.memory.entries):
-            if isinstance(entry, Utterance):
-                return entry.role is Role.CALLER and not entry.settled
-        return False
-
     def _give_up(self, now: float) -> None:
         """There will be no session any more: the caller is told so, and let go."""
         for number in self._links:
@@ -498,6 +483,9 @@ class Session:
                 self._alarms.clear(alarm)
         self._do(do.Mark("gave_up"))
         fallback = self._agent.fallback
+        if self._moving is not None and self._moving.referred:
+            self._moving.otherwise = CallEnd.SESSION_LOST  # somebody else may take the caller over at any moment
+            return
         if fallback.say is not None or fallback.wav is not None:
             self._playing = True
             self._do(do.PlayApology())
@@ -513,8 +501,8 @@ class Session:
             what = f"session refused: {error.code or error.type or 'unknown'} {error.param or ''}".rstrip()
             self._do(do.Disconnect(link.number))
             self._lost(link.number, UpstreamError(what, status=recovery.REFUSED), now)
-        elif self._floor.refused(error.event_id or ""):
-            if error.code != "conversation_already_has_active_response":
+        elif self._floor.refused(error.event_id or "", met_another=error.code == _MET_ANOTHER):
+            if error.code != _MET_ANOTHER:
                 self._count_error()
         elif not _harmless(error):
             self._count_error()
@@ -646,7 +634,7 @@ class Session:
         elif not utterance.text and not self._floor.response:
             # Nothing was understood: a cascaded model answers nothing to that.
             self._floor.expect(False)
-            if self._floor.free and not self._rounds:
+            if self._floor.free and not self._errands:
                 self._disown()
                 self._stop_filler()
         if not self._speaking:
@@ -654,9 +642,7 @@ class Session:
 
     def _settle_words(self) -> None:
         """The caller has been answered: what they said need not be sent again, even if it never becomes text."""
-        for entry in self.memory.entries:
-            if isinstance(entry, Utterance) and entry.role is Role.CALLER:
-                entry.settled = True
+        self.memory.settle_words()
         self._do(do.Retain(False))
 
     def _response_done(self, response: events.ResponseInfo, now: float) -> None:
@@ -666,13 +652,12 @@ class Session:
         if response.id in self._audible:  # ended in the middle
             self._audible.discard(response.id)
             self._finish_playing()
-        if self._spoke == response.id and not self._speaking and self._words_unknown():
+        if self._spoke == response.id and not self._speaking and self.memory.words_unknown:
             self._settle_words()
         self._note_usage(response, now)
-        round_ = self._rounds.get(response.id)
-        if round_ is not None:
-            round_.over = True
-            self._end_round(response.id, round_)
+        if self._errands.belongs(response.id):
+            if self._errands.response_over(response.id):
+                self._floor.want(ANSWER)
         elif response.status == "failed":
             self._failures += 1
             if self._failures == 1:  # once is worth another try; after that dead air decides
@@ -709,9 +694,7 @@ class Session:
             self._send(messages.refused_approval(item.id))
         elif item.type == "function_call":
             self.memory.entries.append(ToolCall(item.call_id, item.name, item.arguments, now))
-            round_ = self._rounds.setdefault(event.response_id, _Round())
-            round_.running.add(item.call_id)
-            self._round_of[item.call_id] = round_
+            self._errands.begun(event.response_id, item.call_id)
             self._call(event.response_id, item, now)
 
     def _call(self, response_id: str, item: events.OutputItem, now: float) -> None:
@@ -720,6 +703,9 @@ class Session:
             self._answer_call(item.call_id, _json(error=arguments.message), now, failed=True)
             return
         match self.options.tools.kind(item.name):
+            case HangUpTool() | TransferTool() if self._leaving is not None or self._moving is not None:
+                told = _json(error="the call is being ended or transferred already")
+                self._answer_call(item.call_id, told, now, failed=True, go_on=False)
             case HangUpTool():
                 said = self._spoke == response_id
                 farewell = arguments.get("farewell") or ("" if said else self._agent.goodbye)
@@ -743,17 +729,8 @@ class Session:
         call.output, call.done_at, call.failed = output, now, failed
         if self._live is not None:  # otherwise the next connection is told with everything else
             self._send(messages.function_output(call_id, output, self._new_item()))
-        round_ = self._round_of.pop(call_id)
-        round_.running.discard(call_id)
-        round_.answer_wanted |= go_on
-        response_id = next((name for name, each in self._rounds.items() if each is round_), "")
-        self._end_round(response_id, round_)
-
-    def _end_round(self, response_id: str, round_: _Round) -> None:
-        if round_.over and not round_.running:
-            self._rounds.pop(response_id, None)
-            if round_.answer_wanted:
-                self._floor.want(ANSWER)
+        if self._errands.done(call_id, answer_wanted=go_on):
+            self._floor.want(ANSWER)
 
     # ------------------------------------------------------------------------------------------------- digits, saying
 
@@ -769,6 +746,8 @@ class Session:
             inter_digit_s=float(arguments.get("timeout_s", dtmf.inter_digit_s)),
         )
         self._collecting = _Collecting(call_id, Collector(entry), arguments.get("sensitive", False), timeout_s)
+        self._disown()  # it is the caller who is waited for now
+        self._stop_filler()
         for digit in self._keys.take():  # typed ahead
             if self._collecting is not None:
                 self._collect(self._collecting, digit, now)
@@ -806,7 +785,7 @@ class Session:
         self.memory.entries.append(Typed(digit, now))
         self._do(do.Mark("digits"))
         if entry.transfer is not None:
-            self._moving = _Moving(entry.transfer)
+            self._moving = self._moving or _Moving(entry.transfer)
         elif entry.hang_up:
             self._leave(CallEnd.AGENT_HANGUP, self._agent.goodbye, now)
         else:
@@ -834,8 +813,16 @@ class Session:
 
     def _leave(self, end: CallEnd, farewell: str, now: float, *, call_id: str = "", revocable: bool = True) -> None:
         """Ends the call once the farewell, and what is being said now, has been heard."""
+        if self._leaving is not None and not self._leaving.revocable:
+            return
+        if self._moving is not None and self._moving.referred:
+            self._moving.otherwise = end  # somebody else may take the caller over at any moment
+            return
+        dropped = [each.call_id for each in (self._moving, self._leaving) if each is not None]
         self._moving = None
         self._leaving = _Leaving(end, call_id, revocable)
+        for each in dropped:
+            self._answer_call(each, _json(error="the call is being ended"), now, failed=True, go_on=False)
         self._alarms.set(Alarm.LEAVE, now + LEAVE_S)
         if farewell:
             self._say(Purpose.ASK if revocable else Purpose.SAY, farewell, now)
@@ -914,7 +901,7 @@ class Session:
 
     def _stuck(self, now: float) -> None:
         """No answer has come for long: a new connection may do better, unless it is a tool that takes its time."""
-        if self._live is None or self._rounds or self._speaking:
+        if self._live is None or self._errands or self._speaking:
             self._alarms.set(Alarm.STUCK, now + self._agent.dead_air.after_s)
             return
         live = self._live
@@ -953,7 +940,7 @@ class Session:
         """Does what can be done only once nothing else is going on, and returns everything that is to be done."""
         if self._filler_wanted and not self._playing:
             self._fill()
-        if self._deaf and not self._playing and not self._floor.busy and not self._owed:
+        if self._deaf and not self._playing and self._floor.free and not self._owed:
             self._undeafen()
         if self._live is not None and not self._speaking and (request := self._floor.next()) is not None:
             self._send(request)
@@ -984,12 +971,12 @@ class Session:
     @property
     def _quiet(self) -> bool:
         """Whether it is the caller's turn to speak, and nothing is going on at all."""
-        idle = self._live is not None and self._all_heard and not self._owed and not self._rounds
+        idle = self._live is not None and self._all_heard and not self._owed and not self._errands
         return idle and self._leaving is None and self._moving is None and self._collecting is None
 
     def _go(self, now: float) -> None:
         """Leaves or transfers, if that is what was waited for."""
-        if self._leaving is not None and not self._others_run(self._leaving.call_id):
+        if self._leaving is not None and not self._errands.others_run(self._leaving.call_id):
             if self._leaving.call_id:
                 self._answer_call(self._leaving.call_id, _json(result="hung up"), now, go_on=False)
             self._do(do.HangUp(self._leaving.end))
@@ -998,11 +985,6 @@ class Session:
         elif self._moving is not None and not self._moving.referred:
             self._moving.referred = True
             self._do(do.Transfer(self._agent.transfers[self._moving.target].uri))
-
-    def _others_run(self, call_id: str) -> bool:
-        """Whether other function calls run beside this one, or its response is not over yet."""
-        rounds = self._rounds.values()
-        return any(not each.over or each.running - {call_id} for each in rounds)
 
     def _undeafen(self) -> None:
         """The greeting is over: the caller is listened to."""
@@ -1036,9 +1018,7 @@ class Session:
     def _was_cut_off(self, item_id: str, heard_ms: int) -> None:
         utterance = self.memory.utterance(item_id)
         if utterance is not None:
-            utterance.text = self._text_heard(utterance, heard_ms)
-            utterance.settled = True
-            utterance.heard_ms = heard_ms
+            utterance.cut(heard_ms)
         if self._live is None:
             return
         retold = self._live.retold.get(item_id)
@@ -1050,16 +1030,6 @@ class Session:
                     self._send(event)
         elif not self._agent.turn_detection.auto_truncate:
             self._send(messages.truncation(item_id, heard_ms))
-
-    def _text_heard(self, utterance: Utterance, heard_ms: float) -> str:
-        """Returns the words of an answer that fit into what was heard of it."""
-        text = utterance.text
-        spoken_ms = utterance.audio_ms if utterance.settled else max(utterance.audio_ms, len(text) / CHARS_PER_S * 1000)
-        if not spoken_ms or heard_ms >= spoken_ms:
-            return text
-        cut = int(len(text) * heard_ms / spoken_ms)
-        end = text.rfind(" ", 0, cut + 1)
-        return text[: max(end, 0)].rstrip()
 
     def _send(self, message: messages.Event) -> None:
         assert self._live is not None, "nothing is said to a connection that is not there"
