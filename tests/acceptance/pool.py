@@ -3,12 +3,10 @@
 It starts, observes and ends them. What a call has to look like is the tests' business.
 """
 
-import json
 import os
 import signal
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +17,11 @@ from admin.ports import free_udp_range
 from shared.control import keys
 from shared.ids import CallId, WorkerId
 from shared.messages import CallRecord
-from tests.acceptance.process import Event, PoolProcess
+from tests.acceptance.process import START_S, Event, PoolProcess
+from tests.acceptance.voice_live import VoiceLive
 from tests.redis_server import RedisServer
 
 LEASE_SECRET = "acceptance-tests-only"
-
-START_S = 40.0
-"""Longest wait for a process to be ready: starting takes seconds when other tests keep the cores busy."""
 
 SETTLE_S = 15.0
 """Longest wait for what follows a call: the lease to be released, the record to be written."""
@@ -34,9 +30,10 @@ SETTLE_S = 15.0
 class Pool:
     """A running pool; `sip` is what a caller dials."""
 
-    def __init__(self, directory: Path, env: dict[str, str], workers: int) -> None:
+    def __init__(self, directory: Path, env: dict[str, str], workers: int, simulator: Sequence[str] = ()) -> None:
         self.directory = directory
         self._expected_workers = workers
+        self._simulator_options = simulator
         self._processes: list[PoolProcess] = []
         self.redis_server = RedisServer(directory)
         self._redis = Redis.from_url(self.redis_server.url)
@@ -47,22 +44,26 @@ class Pool:
             raise
 
     def _start(self, env: dict[str, str]) -> None:
-        self.simulator = self._spawn(
-            "simulator", ["simulator", "--mode", "parrot", "--port", "0", "--first-audio", "0.2"], {}
-        )
-        address = self.simulator.wait_for("simulator.listening", timeout_s=START_S)[0]
-        self._simulator_url = f"http://{address['host']}:{address['port']}"
-        common = {
+        self.voice_live = VoiceLive("simulator", self._simulator_options, self.directory)
+        self.simulator = self.voice_live.process
+        self._processes.append(self.simulator)
+        self.supervisor = self._spawn("worker", ["worker"], self.worker_settings() | env)
+        self.dispatcher = self._spawn("dispatcher", ["dispatcher"], self._settings() | {"SIP_PORT": "0"} | env)
+        listening = self.dispatcher.wait_for("dispatcher.listening", timeout_s=START_S)[0]
+        self.sip_host, self.sip_port = str(listening["host"]), int(listening["port"])
+        self.supervisor.wait_for("worker.ready", count=self._expected_workers, timeout_s=START_S)
+
+    def worker_settings(self) -> dict[str, str]:
+        """Returns the environment that this pool's workers are started with, as far as all pools have it in common."""
+        return self._settings() | _worker_env(self.voice_live.url)
+
+    def _settings(self) -> dict[str, str]:
+        return {
             "REDIS_URL": self.redis_server.url,
             "LEASE_SECRET": LEASE_SECRET,
             "SIP_LOCAL_ADDRESS": "127.0.0.1",
             "LOG_LEVEL": "INFO",
         }
-        self.supervisor = self._spawn("worker", ["worker"], common | _worker_env(self._simulator_url) | env)
-        self.dispatcher = self._spawn("dispatcher", ["dispatcher"], common | {"SIP_PORT": "0"} | env)
-        listening = self.dispatcher.wait_for("dispatcher.listening", timeout_s=START_S)[0]
-        self.sip_host, self.sip_port = str(listening["host"]), int(listening["port"])
-        self.supervisor.wait_for("worker.ready", count=self._expected_workers, timeout_s=START_S)
 
     def _spawn(self, name: str, arguments: list[str], env: dict[str, str]) -> PoolProcess:
         process = PoolProcess(name, arguments, env, self.directory)
@@ -72,7 +73,11 @@ class Pool:
     @property
     def sip(self) -> str:
         """What a caller dials."""
-        return f"sip:bot@{self.sip_host}:{self.sip_port}"
+        return self.sip_of("bot")
+
+    def sip_of(self, called: str) -> str:
+        """Returns what a caller dials for this number."""
+        return f"sip:{called}@{self.sip_host}:{self.sip_port}"
 
     def workers(self) -> list[Event]:
         """Returns the `worker.ready` events so far: one for each worker that was ever started, in order."""
@@ -91,22 +96,15 @@ class Pool:
 
     def order_faults(self, **order: Any) -> None:
         """Has the simulator commit faults from now on."""
-        self._ask_simulator("POST", "/simulator/faults", order)
+        self.voice_live.order_faults(**order)
 
     def forget_faults(self) -> None:
         """Takes back the faults that have not happened."""
-        self._ask_simulator("DELETE", "/simulator/faults")
+        self.voice_live.forget_faults()
 
     def sessions(self, *, running: bool = False) -> list[dict[str, Any]]:
         """Returns what the simulator knows of its sessions, all of them or those that are open now."""
-        shown: list[dict[str, Any]] = self._ask_simulator("GET", "/simulator/sessions")["sessions"]
-        return [session for session in shown if not (running and session["closed"])]
-
-    def _ask_simulator(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self._simulator_url}{path}", data=data, method=method)
-        with urllib.request.urlopen(request, timeout=10.0) as answer:
-            return json.load(answer)
+        return self.voice_live.sessions(running=running)
 
     def leases(self) -> set[str]:
         """Returns the calls that hold a lease right now, from every place in Redis that would know one."""
@@ -140,6 +138,10 @@ class Pool:
         records = self.records(call_id)
         assert len(records) == 1, f"{len(records)} records of one call: {records}"
         return records[0]
+
+    def logs(self) -> list[str]:
+        """Returns every line that any process has logged so far."""
+        return [line for process in self._processes for line in process.lines()]
 
     def tails(self) -> str:
         """Returns the ends of all logs, for failure messages."""
@@ -178,9 +180,9 @@ def _worker_env(simulator_url: str) -> dict[str, str]:
 
 
 @contextmanager
-def running_pool(directory: Path, *, workers: int = 2, **env: str) -> Iterator[Pool]:
-    """Runs a pool for the block; nothing of it is left afterwards."""
-    pool = Pool(directory, {"WORKER_PROCESSES": str(workers), **env}, workers)
+def running_pool(directory: Path, *, workers: int = 2, simulator: Sequence[str] = (), **env: str) -> Iterator[Pool]:
+    """Runs a pool for the block; nothing of it is left afterwards. `simulator` are options of its simulator."""
+    pool = Pool(directory, {"WORKER_PROCESSES": str(workers), **env}, workers, simulator)
     try:
         pool.wait_until_placeable()
         yield pool

@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Event = dict[str, Any]
 
+START_S = 40.0
+"""Longest wait for a process to be ready: starting takes seconds when other tests keep the cores busy."""
+
 PRIORITY = -10
 """Nice value of the processes under test."""
 

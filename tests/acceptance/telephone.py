@@ -73,9 +73,9 @@ class PhoneCall:
         return self.tracks()[0][self.sample(times["speech_start"]) : self.sample(times["speech_end"])]
 
 
-def ring(pool: Pool, *options: str, timeout_s: float = LONGEST_CALL_S) -> list[PhoneCall]:
+def ring(pool: Pool, *options: str, called: str = "bot", timeout_s: float = LONGEST_CALL_S) -> list[PhoneCall]:
     """Calls the pool and returns the reports, whatever came of the calls."""
-    with ringing(pool, *options) as phone:
+    with ringing(pool, *options, called=called) as phone:
         return finish(phone, pool, timeout_s)
 
 
@@ -104,12 +104,25 @@ def spoilt(call: PhoneCall) -> bool:
 
 
 @contextmanager
-def ringing(pool: Pool, *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """Has a telephone call the pool during the block, and ends it (hanging up) when it still runs after that."""
+def ringing(pool: Pool, *options: str, called: str = "bot") -> Iterator["subprocess.Popen[str]"]:
+    """Has a telephone call the pool during the block, and ends it (hanging up) when it still runs after that.
+
+    `called` is the number that is dialled.
+    """
     number = len(list(pool.directory.glob("phone-*")))
     record = pool.directory / f"phone-{number}"
     record.mkdir()
-    command = [sys.executable, "-m", "simulator.phone", "call", pool.sip, "--record", str(record), "--json", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "simulator.phone",
+        "call",
+        pool.sip_of(called),
+        "--record",
+        str(record),
+        "--json",
+        *options,
+    ]
     with subprocess.Popen(
         command, cwd=pool.directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -128,8 +128,20 @@ class Memory:
         spoken = next((entry for entry in reversed(self.entries) if isinstance(entry, Utterance)), None)
         return spoken is not None and spoken.role is Role.CALLER and not spoken.settled
 
-    def settle_words(self) -> None:
-        """Notes that what the caller said was dealt with, even if it never becomes text."""
-        for entry in self.entries:
-            if isinstance(entry, Utterance) and entry.role is Role.CALLER:
-                entry.settled = True
+    def forget_unheard(self) -> None:
+        """Drops what the caller said last and has not become text: its audio is sent again, and so it is heard anew."""
+        while self.words_unknown:
+            index = max(index for index, entry in enumerate(self.entries) if isinstance(entry, Utterance))
+            begun = self.entries.pop(index).at
+            self.turns = [turn for turn in self.turns if turn.speech_stopped < begun]
+
+    def settle_words(self) -> bool:
+        """Notes that what the caller said is dealt with, even if it never becomes text; says whether that is news."""
+        unsettled = [
+            entry
+            for entry in self.entries
+            if isinstance(entry, Utterance) and entry.role is Role.CALLER and not entry.settled
+        ]
+        for entry in unsettled:
+            entry.settled = True
+        return bool(unsettled)

@@ -442,6 +442,7 @@ class Session:
         self._alarms.clear(Alarm.GIVE_UP, Alarm.FILLER)
         self._watch_end(link)
         self._do(do.Mark("session_resumed"))
+        self.memory.forget_unheard()
         entries = self.memory.entries
         for index, entry in enumerate(entries[-REPLAY_MAX:], max(0, len(entries) - REPLAY_MAX)):
             item_id = f"retold_{index}"
@@ -478,6 +479,7 @@ class Session:
         self._gone, self._live, self._standby = True, None, None
         self._stop_filler()
         self._floor.clear()
+        self._errands = Errands()  # nobody is left to be told of their results
         for alarm in Alarm:
             if alarm is not Alarm.LEAVE:
                 self._alarms.clear(alarm)
@@ -642,8 +644,8 @@ class Session:
 
     def _settle_words(self) -> None:
         """The caller has been answered: what they said need not be sent again, even if it never becomes text."""
-        self.memory.settle_words()
-        self._do(do.Retain(False))
+        if self.memory.settle_words():
+            self._do(do.Retain(False))
 
     def _response_done(self, response: events.ResponseInfo, now: float) -> None:
         self._floor.ended(response.id)
@@ -652,7 +654,7 @@ class Session:
         if response.id in self._audible:  # ended in the middle
             self._audible.discard(response.id)
             self._finish_playing()
-        if self._spoke == response.id and not self._speaking and self.memory.words_unknown:
+        if self._spoke == response.id and not self._speaking and not self.memory.words_unknown:
             self._settle_words()
         self._note_usage(response, now)
         if self._errands.belongs(response.id):
