@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from shared.ending import CallEnd
-from tests.acceptance.pool import START_S, running_pool, until
+from tests.acceptance.pool import running_pool, until
+from tests.acceptance.process import START_S
 from tests.acceptance.telephone import assert_talked, ring, ringing, wait_for_leases
 from tests.redis_server import RedisServer
 

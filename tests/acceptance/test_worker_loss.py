@@ -7,7 +7,8 @@ from pathlib import Path
 from shared.control import keys
 from shared.ending import CallEnd, CallResult
 from shared.ids import CallId
-from tests.acceptance.pool import START_S, alive, running_pool, until
+from tests.acceptance.pool import alive, running_pool, until
+from tests.acceptance.process import START_S
 from tests.acceptance.telephone import assert_talked, ring, ringing, wait_for_leases
 
 FREED_WITHIN_S = keys.HEARTBEAT_TTL_S + keys.REAP_INTERVAL_S
