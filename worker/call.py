@@ -220,7 +220,7 @@ class Call:
             marks=self._timeline.marks,
             counters=self._counters
             | {
-                "turns": self._timeline.count("speech_stopped"),
+                "turns": len(self._conversation.session.memory.turns) if self._conversation else 0,
                 "barge_ins": self._timeline.count("barge_in"),
                 "rtp_received": rtp.received,
                 "rtp_lost": rtp.lost,

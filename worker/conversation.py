@@ -329,4 +329,4 @@ class Conversation:
         for timer in (self._alarm, self._playout_check):
             if timer is not None:
                 timer.cancel()
-        self.session.cut_off(self._cut_off(), steady_s())  # nobody is left to be told; the record wants to know
+        self.session.ended(self._cut_off(), steady_s())

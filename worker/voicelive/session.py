@@ -251,6 +251,17 @@ class Session:
             self._was_cut_off(item_id, heard_ms)
         return self._settle(now)
 
+    def ended(self, items: Iterable[tuple[str, int]], now: float) -> None:
+        """The call is over: what was not heard (as in `cut_off`) and what was being typed is noted, for the record."""
+        self.cut_off(items, now)
+        if self._collecting is not None:
+            self._remember(self._collecting.collector.take(), now, sensitive=self._collecting.sensitive)
+        self._remember(self._keys.take(), now)
+
+    def _remember(self, digits: str, now: float, *, sensitive: bool = False) -> None:
+        if digits:
+            self.memory.entries.append(Typed(digits, now, sensitive))
+
     def playout_started(self, at: float) -> None:
         """The latest answer's first packet went to the caller at `at`."""
         if self._turn is not None and self._turn.first_audio is not None and self._turn.first_packet is None:
@@ -455,7 +466,6 @@ class Session:
         if self._owed and self._errands:
             pass  # the model goes on when it has their results
         elif self._owed:
-            self._owed = False
             self._floor.want(self._continuation())
         else:
             self._stop_filler()
@@ -946,8 +956,7 @@ class Session:
             self._undeafen()
         if self._live is not None and not self._speaking and (request := self._floor.next()) is not None:
             self._send(request)
-            if not self._owed:
-                self._owe(now)
+            self._owe(now)
         if self._collecting is not None and not self._playing and not self._floor.busy:
             if not self._collecting.collector.begun and not self._alarms.is_set(Alarm.DIGITS):
                 self._alarms.set(Alarm.DIGITS, now + self._collecting.timeout_s)

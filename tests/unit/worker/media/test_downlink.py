@@ -134,3 +134,36 @@ def test_after_answers_that_were_heard_only_what_is_being_heard_counts(bridge: B
     bridge.tick(10)
     [cut_off] = downlink.flush()
     assert cut_off.heard_ms == (port.counters().played - before) // 8
+
+
+@pytest.mark.parametrize("wire", [G711_ULAW, PCM16_24K], ids=lambda wire: wire.encoding)
+def test_it_is_known_how_long_the_playout_will_last(bridge: Bridge, wire: WireFormat) -> None:
+    downlink = Downlink(bridge.port(wire.encoding, wire.rate), wire)
+    assert downlink.queued_ms == 0
+    downlink.play(ITEM, bytes(500 * wire.bytes_per_ms))
+    downlink.finish()
+    assert 498 <= downlink.queued_ms <= 502  # the resampler holds a little back, and adds it at the end
+
+
+def test_the_overflow_counts_as_queued(bridge: Bridge) -> None:
+    port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
+    bridge.pair(port, listener)
+    downlink = Downlink(port, G711_ULAW)
+    downlink.play(ITEM, noise(25_000))
+    before = downlink.queued_ms
+    assert before == 25_000
+    heard(bridge, listener, 50, downlink)
+    assert before - downlink.queued_ms == pytest.approx(1000, abs=20)
+
+
+def test_what_was_heard_or_flushed_is_not_queued_any_more(bridge: Bridge) -> None:
+    port, listener = bridge.port("g711_ulaw"), bridge.port("g711_ulaw")
+    bridge.pair(port, listener)
+    downlink = Downlink(port, G711_ULAW)
+    downlink.play(ITEM, noise(100))
+    downlink.finish()
+    heard(bridge, listener, 8, downlink)
+    assert downlink.queued_ms == 0
+    downlink.play(ITEM, noise(25_000))
+    downlink.flush()
+    assert downlink.queued_ms == 0
