@@ -25,7 +25,7 @@ SEND_DTMF = (
 COLLECT_DIGITS = (
     "Waits for digits the caller types on the telephone's keys, and returns them. Tell the caller first what to type, "
     "and with which key to end. Use it for numbers that are easily misheard, such as customer or card numbers, and for "
-    "everything secret. If the caller speaks instead or types nothing, you are told so."
+    "everything secret. If the caller types nothing in time, you are told so."
 )
 
 

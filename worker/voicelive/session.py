@@ -347,8 +347,10 @@ class Session:
         if link.ready:
             return
         link.ready = True
-        link.ends_at = min(now + SESSION_MAX_S, session.expires_at or float("inf"))
-        link.lifetime_s = max(link.ends_at - now, 0.0)
+        link.lifetime_s = SESSION_MAX_S
+        if session.expires_at is not None and session.expires_at > now + 1.0:  # one in the past is a clock's fault
+            link.lifetime_s = min(session.expires_at - now, SESSION_MAX_S)
+        link.ends_at = now + link.lifetime_s
         if session.turn_detection is not None:
             link.silence_ms = session.turn_detection.silence_duration_ms or 0.0
         if not self._begun:
@@ -453,6 +455,9 @@ class Session:
         self._alarms.clear(Alarm.GIVE_UP, Alarm.FILLER)
         self._watch_end(link)
         self._do(do.Mark("session_resumed"))
+        if self.memory.words_unknown:  # their audio comes again, and is answered: what we want said waits for that
+            self._floor.expect(True)
+            self._owe(now)
         self.memory.forget_unheard()
         entries = self.memory.entries
         for index, entry in enumerate(entries[-REPLAY_MAX:], max(0, len(entries) - REPLAY_MAX)):
@@ -463,22 +468,18 @@ class Session:
                 self._send(event)
         if not self._deaf:
             self._do(do.Listen(link.number))
-        if self._owed and self._errands:
-            pass  # the model goes on when it has their results
-        elif self._owed:
-            self._floor.want(self._continuation())
-        else:
+        if not self._owed:
             self._stop_filler()
+        elif not self._errands and not self._floor.busy:  # otherwise it goes on by itself, or with their results
+            self._floor.want(self._continuation())
         self._resume = ""
 
     def _continuation(self) -> Request:
         if not self._resume:
             return ANSWER
         heard = json.dumps(self._resume, ensure_ascii=False)
-        told = (
-            f"{self.options.instructions}\n\nYou were interrupted by the line while you were speaking. The caller has "
-        )
-        told += f"heard you say: {heard}. Go on from there without repeating it."
+        told = f"{self.options.instructions}\n\nThe line was interrupted while you were speaking. The caller has heard "
+        told += f"you say: {heard}. Go on from there without repeating it."
         return Request(Purpose.ANSWER, {"instructions": told})
 
     def _give_up(self, now: float) -> None:
@@ -544,6 +545,8 @@ class Session:
                 self._unacknowledged.discard(event.item.id)
             case events.ResponseCreated():
                 self._floor.began(event.response.id, knows_all=not self._unacknowledged)
+                if self._speaking and self._agent.turn_detection.interrupt_response:
+                    self._cancel_response()  # asked for in the moment in which the caller began to speak
             case events.AudioDone():
                 self._audible.discard(event.response_id)
                 if event.response_id not in self._cut_off:
@@ -1011,10 +1014,13 @@ class Session:
 
     def _silence_model(self) -> None:
         """Ends what the model is saying, as speech would; the service does not do it by itself for a key."""
+        self._cancel_response()
+        self._flush()
+
+    def _cancel_response(self) -> None:
         if self._live is not None and self._floor.response and self._floor.response not in self._cut_off:
             self._send(messages.cancellation(self._floor.response))
         self._drop_response()
-        self._flush()
 
     def _drop_response(self) -> None:
         """What is still on its way of the response is not played."""

@@ -192,3 +192,11 @@ def test_nothing_is_asked_for_while_the_caller_speaks() -> None:
     script.silence()
     script.transcript("")
     assert len(asked(script.done)) == 1
+
+
+def test_a_response_of_ours_that_begins_after_the_caller_has_begun_to_speak_is_cancelled_unheard() -> None:
+    script = Script(**NO_ALARMS | {"silence": {"after_s": 5}}).begun()
+    script.wait(5)
+    script.speech()
+    assert [message["type"] for message in sent(script.response("r"))] == ["response.cancel"]
+    assert of(script.audio("r"), do.Play) == []

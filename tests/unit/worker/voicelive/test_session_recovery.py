@@ -342,6 +342,16 @@ def test_unknown_words_are_sent_again_as_audio_and_not_asked_about() -> None:
     assert asked(actions) == [] and told(actions) == []
 
 
+def test_what_we_want_said_waits_until_the_words_sent_again_were_answered() -> None:
+    script = Script(**NO_ALARMS | {"limits": {"max_call_s": 120, "warning_s": 110}}).begun()
+    script.speech()
+    script.silence()
+    script.lose()
+    script.open(2)
+    assert asked(script.wait(10)) == [], "the warning is due, but the service will answer by itself"
+    assert spoken(script.answers("r")) == ["We have one minute left."]
+
+
 def test_a_caller_who_was_speaking_is_heard_out_by_the_new_connection() -> None:
     script = Script(**NO_ALARMS).begun()
     script.says("Hello.")

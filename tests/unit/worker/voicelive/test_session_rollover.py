@@ -151,3 +151,9 @@ def test_an_answer_that_was_cut_off_between_two_connections_is_told_as_it_was_he
     script.hear(500)
     script.press("1")
     assert texts(script.open(2)) == [("assistant", "One two")]
+
+
+def test_a_session_that_claims_to_be_over_already_is_taken_for_one_of_full_length() -> None:
+    script = long_call(-3600)
+    assert script.wait(3539.9) == []
+    assert script.wait(0.2) == [do.Connect(2)]
