@@ -162,14 +162,15 @@ async def make_call(name: str, test: ProbeSignal, uplink_ms: int, directory: Pat
     capture = await asyncio.to_thread(Capture.load, captured)
     appends, deltas = await asyncio.to_thread(read_trace, wire, record.session_id)
     return Heard(
-        caller_sent=_of_packets(capture.sent()),
-        caller_received=_of_packets(capture.received()),
+        caller_sent=of_packets(capture.sent()),
+        caller_received=of_packets(capture.received()),
         model_sent=_of_messages(deltas, pcm),
         model_received=_of_messages(appends, pcm),
     )
 
 
-def _of_packets(stream: Stream) -> Track:
+def of_packets(stream: Stream) -> Track:
+    """Returns one direction of a captured call, which must have packets."""
     begins = np.concatenate([[0], np.cumsum(np.diff(stream.records["timestamp"]).astype(np.int32), dtype=np.int64)])
     begins -= begins.min()
     order = np.argsort(begins, kind="stable")

@@ -17,7 +17,19 @@ import uvloop
 from rich.console import Console
 
 from admin.ports import PortTaken
-from bench import audio, churn, density, dispatch, latency, machine, report, suite
+from bench import (
+    audio,
+    bargein,
+    churn,
+    density,
+    dispatch,
+    latency,
+    machine,
+    reconnect,
+    report,
+    rollover,
+    suite,
+)
 from bench.baselines import BASELINES
 from bench.load.clips import ClipError
 from bench.load.rtp import RtpLoadError
@@ -35,6 +47,7 @@ _FORMAT = click.option(
 _UPLINK = click.option(
     "--uplink-ms", default=20, show_default=True, type=click.IntRange(20, 200), help="Audio per append; 20, 40 ... 200."
 )
+_SEED = click.option("--seed", default=1, show_default=True, help="Which chance: moments and answers.")
 _CALLS = click.IntRange(1, density.MAX_CALLS)
 
 
@@ -137,11 +150,58 @@ def audio_command(as_json: bool) -> None:
     _measure("audio", once, 1, as_json)
 
 
+@main.command("bargein")
+@click.option("--count", default=200, show_default=True, type=click.IntRange(1, 5000), help="Barge-ins, at least.")
+@_SEED
+@_JSON
+def bargein_command(as_json: bool, **options: Any) -> None:
+    """Barge-ins at any moment of an answer: how exactly the model is told what was heard, and how fast it is silent."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await bargein.run(bargein.Options(**options), directory, progress)).as_json()
+
+    _measure("bargein", once, 1, as_json)
+
+
+@main.command("reconnect")
+@click.option("--count", default=100, show_default=True, type=click.IntRange(1, 5000), help="Connections to cut.")
+@_SEED
+@_JSON
+def reconnect_command(as_json: bool, **options: Any) -> None:
+    """Connections to the model that break at any moment: what callers who wait for an answer hear meanwhile."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await reconnect.run(reconnect.Options(**options), directory, progress)).as_json()
+
+    _measure("reconnect", once, 1, as_json)
+
+
+@main.command("rollover")
+@click.option("--count", default=60, show_default=True, type=click.IntRange(1, 5000), help="Rollovers, at least.")
+@click.option(
+    "--max-session",
+    "max_session_s",
+    default=16.0,
+    show_default=True,
+    type=click.FloatRange(10, 600),
+    help="Seconds after which the model ends a session.",
+)
+@_SEED
+@_JSON
+def rollover_command(as_json: bool, **options: Any) -> None:
+    """Sessions that reach their longest while answers play: whether callers hear each answer whole and once."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await rollover.run(rollover.Options(**options), directory, progress)).as_json()
+
+    _measure("rollover", once, 1, as_json)
+
+
 @main.command("all")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 99), help="Medians of these.")
 @click.option("--into", default="bench", show_default=True, type=click.Path(file_okay=False, path_type=Path))
 def all_command(runs: int, into: Path) -> None:
-    """Everything, in about 40 minutes: results.json, RESULTS.md and pictures into a directory."""
+    """Everything, in about 45 minutes: results.json, RESULTS.md and pictures into a directory."""
 
     async def everything(directory: Path, progress: Progress) -> Result:
         return await suite.run(runs, directory, into, progress)

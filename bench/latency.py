@@ -23,9 +23,10 @@ import numpy as np
 
 from bench import trace
 from bench.callers import Caller, Callers
-from bench.density import Load, LoadWatch, load_json, rounded
+from bench.density import Load, LoadWatch, load_json
+from bench.figures import summary
 from bench.load.clips import PCMU, decode, tone, write_wav
-from bench.load.packets import VOICED, Packets, percentiles
+from bench.load.packets import VOICED, Packets
 from bench.progress import Progress
 from bench.rig import PoolOptions, Rig, RigError, pool
 from bench.trace import SessionTrace
@@ -93,8 +94,7 @@ class Latency:
 def _summary(values: Sequence[float]) -> dict[str, float]:
     if not values:
         raise RigError("a latency was never seen: the calls did not go as they should")
-    found = percentiles(np.array(values))
-    return {"count": len(values), **rounded({name: found[name] for name in ("p50", "p95", "max")})}
+    return summary(values)
 
 
 async def run(options: Options, directory: Path, progress: Progress) -> Latency:

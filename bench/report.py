@@ -59,6 +59,9 @@ def tables(name: str, result: Result) -> list[Table]:
         "dispatch": lambda: [dispatch_table(result)],
         "churn": lambda: [churn_table(result)],
         "audio": lambda: [audio_table(result)],
+        "bargein": lambda: [bargein_table(result)],
+        "reconnect": lambda: [reconnect_table(result)],
+        "rollover": lambda: [rollover_table(result)],
     }
     if name != "all":
         return makers[name]()
@@ -69,6 +72,9 @@ def tables(name: str, result: Result) -> list[Table]:
         thread_table(points),
         search_table(result["search"]),
         latency_table(list(result["latency"].values())),
+        bargein_table(result["bargein"]),
+        reconnect_table(result["reconnect"]),
+        rollover_table(result["rollover"]),
         dispatch_table(result["dispatch"]),
         churn_table(result["churn"]),
         audio_table(result["audio"]),
@@ -162,6 +168,58 @@ def latency_table(results: Sequence[Result]) -> Table:
     return Table("Latency, G.711, 20 ms chunks", [">calls", "what", ">p50", ">p95", ">max", ">times"], rows)
 
 
+def bargein_table(result: Result) -> Table:
+    """Returns what barge-ins cost."""
+    figures = {
+        "what the model was told was heard, against what was": result["truncate_error_ms"],
+        "speech_started sent -> last packet of the old answer": result["flush_ms"],
+    }
+    rows = [[name, *_milliseconds(figure), f"{figure['count']:.0f}"] for name, figure in figures.items()]
+    for name, key in (
+        ("error events", "protocol_errors"),
+        ("cut off, and the model was not told", "untold"),
+        ("calls lost", "lost_calls"),
+    ):
+        rows.append([name, "", "", "", f"{result[key]:.0f}"])
+    title = f"Barge-in: at any moment of answers of 2 to 20 s, {result['calls']:.0f} calls at once"
+    return Table(title, ["what", ">p50", ">p95", ">max", ">times"], rows)
+
+
+def reconnect_table(result: Result) -> Table:
+    """Returns what a broken connection costs."""
+    figures = {
+        "longest silence for a caller who waits": result["gap_ms"],
+        "reset -> next session ready": result["reconnect_ms"],
+    }
+    rows = [[name, *_milliseconds(figure), f"{figure['count']:.0f}"] for name, figure in figures.items()]
+    rows.append(["turns under way", "", "", "", f"{result['turns_under_way']:.0f}"])
+    rows.append(["... answered after it", "", "", "", f"{result['answered_after']:.0f}"])
+    rows.append(["calls lost", "", "", "", f"{result['lost_calls']:.0f}"])
+    title = f"Reconnect: {result['count']:.0f} connections reset at random moments, {result['calls']:.0f} calls at once"
+    return Table(title, ["what", ">p50", ">p95", ">max", ">times"], rows)
+
+
+def rollover_table(result: Result) -> Table:
+    """Returns what callers notice of sessions that end."""
+    rows = [
+        ["rollovers", f"{result['rollovers']:.0f}"],
+        ["... while an answer was heard", f"{result['during_answers']:.0f}"],
+        ["times a caller spoke", f"{result['turns']:.0f}"],
+        ["answers the model sent to their end", f"{result['answers']:.0f}"],
+        ["... never heard of them", f"{result['missing_ms']:.1f} ms"],
+        ["... heard twice of them", f"{result['repeated_ms']:.1f} ms"],
+        ["answers broken off, and another one asked for", f"{result['broken_off']:.0f}"],
+        ["sessions not left in time", f"{result['expired']:.0f}"],
+        ["calls lost", f"{result['lost_calls']:.0f}"],
+    ]
+    title = f"Rollover: sessions of {result['max_session_s']:.0f} s, {result['calls']:.0f} calls at once"
+    return Table(title, ["what", ">value"], rows)
+
+
+def _milliseconds(figure: Result) -> list[str]:
+    return [f"{figure[each]:.1f} ms" for each in ("p50", "p95", "max")]
+
+
 def dispatch_table(result: Result) -> Table:
     """Returns what one dispatcher does."""
     invite = result["invite_ms"]
@@ -228,8 +286,9 @@ def write(results: Result, into: Path) -> None:
         "# Results",
         "Written by `make bench` (`python -m bench all`); what is measured and how is in [README.md](README.md).",
         f"{described['date']}, {machine.in_one_line(described)}; {_packages(described)}. "
-        f"Medians of {results['runs']} passes, except search, audio and churn, which ran once; `max`, `underruns` and "
-        "the like are the worst of all passes. Everything in one table was measured side by side on the same machine.",
+        f"Medians of {results['runs']} passes, except search, barge-in, reconnect, rollover, audio and churn, which "
+        "ran once; `max`, `underruns` and the like are the worst of all passes. Everything in one table was measured "
+        "side by side on the same machine.",
     ]
     for table in tables("all", results):
         parts += [f"## {table.title}", table.as_markdown()]

@@ -11,7 +11,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench import audio, churn, density, dispatch, latency, machine, report
+from bench import (
+    audio,
+    bargein,
+    churn,
+    density,
+    dispatch,
+    latency,
+    machine,
+    reconnect,
+    report,
+    rollover,
+)
 from bench.medians import median_of
 from bench.progress import Progress
 from bench.rig import RigError, subdirectory
@@ -46,6 +57,7 @@ async def run(runs: int, directory: Path, into: Path, progress: Progress) -> dic
         passes.append(await _pass(subdirectory(directory, f"pass{number}"), progress))
     results: dict[str, Any] = {"machine": described, "runs": runs, **median_of(passes)}
     results["search"] = [await _search(options, directory, progress) for options in SEARCHES]
+    results |= await _conversation(directory, progress)
     heard = await _audio(directory, progress)
     results["audio"] = heard.as_json()
     results["churn"] = (await churn.run(churn.Options(), subdirectory(directory, "churn"), progress)).as_json()
@@ -76,6 +88,22 @@ async def _pass(directory: Path, progress: Progress) -> dict[str, Any]:
         "latency": {str(result["calls"]): result for result in latencies},
         "dispatch": dispatched,
     }
+
+
+async def _conversation(directory: Path, progress: Progress) -> dict[str, Any]:
+    """What goes wrong in conversations: each has times enough in one run."""
+
+    async def bargein_once(where: Path) -> dict[str, Any]:
+        return (await bargein.run(bargein.Options(), where, progress)).as_json()
+
+    async def reconnect_once(where: Path) -> dict[str, Any]:
+        return (await reconnect.run(reconnect.Options(), where, progress)).as_json()
+
+    async def rollover_once(where: Path) -> dict[str, Any]:
+        return (await rollover.run(rollover.Options(), where, progress)).as_json()
+
+    benchmarks = {"bargein": bargein_once, "reconnect": reconnect_once, "rollover": rollover_once}
+    return {name: await _patiently(once, directory, name, progress) for name, once in benchmarks.items()}
 
 
 async def _density(options: density.Options, directory: Path, progress: Progress) -> dict[str, Any]:

@@ -13,8 +13,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import click
 import pjsua2 as pj
@@ -24,11 +26,14 @@ from azure.core.credentials import AzureKeyCredential
 
 from bench.baselines import g711
 from bench.baselines.endpoint import Account, Call, say, serve
+from shared.agents.model import Agent, DeadAir, Reconnect
 from shared.errors import UpstreamError
-from worker.conversation import Conversation
+from worker.conversation import Conversation, Means
 from worker.media.formats import BRIDGE_RATE, G711_ULAW
 from worker.timeline import Timeline
-from worker.voicelive.connection import Resource, open_connection
+from worker.tools.catalogue import Catalogue
+from worker.tools.runner import ToolResult
+from worker.voicelive.connection import Connection, Resource, open_connection
 from worker.voicelive.session import SessionOptions
 
 log = structlog.get_logger()
@@ -43,11 +48,22 @@ PLAYOUT_MAX_BYTES = 16 * 2 * BRIDGE_RATE
 
 CONNECT_TIMEOUT_S = 8.0
 
-OPTIONS = SessionOptions(
-    voice="en-US-AvaNeural",
+AGENT = Agent(
+    name="baseline",
+    model="gpt-4.1-mini",
     instructions="You answer the telephone. Be friendly, brief and clear.",
-    audio_format=G711_ULAW.encoding,
-    audio_rate=G711_ULAW.rate,
+    dead_air=DeadAir(after_s=0.0),
+    reconnect=Reconnect(give_up_after_s=0.0),
+)
+"""The worker's own, less what needs clips."""
+
+OPTIONS = SessionOptions(
+    agent=AGENT,
+    instructions=AGENT.instructions,
+    greeting="",
+    encoding=G711_ULAW.encoding,
+    rate=G711_ULAW.rate,
+    tools=Catalogue(AGENT, {}),
 )
 
 
@@ -145,6 +161,23 @@ class PythonPort(pj.AudioMediaPort):  # type: ignore[misc]
         return self
 
 
+class NoTelephone:
+    """A worker.conversation.Telephone of an agent that has no tools for it."""
+
+    async def send_digits(self, digits: str) -> bool:
+        """Returns that nothing was sent."""
+        return False
+
+    async def transfer(self, target: str, timeout_s: float) -> int:
+        """Returns 603 Decline."""
+        return 603
+
+
+async def run_no_tool(name: str, arguments: dict[str, Any], digits: dict[str, str]) -> ToolResult:
+    """Never called: the agent has no tools."""
+    raise NotImplementedError
+
+
 @dataclass(slots=True)
 class Gateway:
     """What the calls have in common, and what they add up to."""
@@ -156,6 +189,10 @@ class Gateway:
     underruns: int = 0
     frames: int = 0
 
+    def open_connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Opens a connection to the model."""
+        return open_connection(self.resource)
+
 
 class GatewayCall(Call):
     """A call with a port and a session; the session is carried by a task on the event loop."""
@@ -164,7 +201,7 @@ class GatewayCall(Call):
         super().__init__(account, pjsip_call)
         self._gateway = gateway
         self._port = PythonPort(gateway.uplink_ms, self._chunk_heard)
-        self._conversation = Conversation(OPTIONS, G711_ULAW, self._port, Timeline())
+        self._conversation: Conversation | None = None
         self._task: asyncio.Task[None] | None = None
         gateway.loop.call_soon_threadsafe(self._start)
 
@@ -179,7 +216,11 @@ class GatewayCall(Call):
         self._gateway.loop.call_soon_threadsafe(self._stop)
 
     def _chunk_heard(self) -> None:
-        self._gateway.loop.call_soon_threadsafe(self._conversation.wake)
+        self._gateway.loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if self._conversation is not None:
+            self._conversation.wake()
 
     def _start(self) -> None:
         self._task = self._gateway.tasks.create_task(self._carry())
@@ -191,20 +232,30 @@ class GatewayCall(Call):
         self._gateway.frames += self._port.frames
 
     async def _carry(self) -> None:
+        means = Means(
+            wire=G711_ULAW,
+            port=self._port,
+            telephone=NoTelephone(),
+            timeline=Timeline(),
+            open_connection=self._gateway.open_connection,
+            connect_timeout_s=CONNECT_TIMEOUT_S,
+            run_tool=run_no_tool,
+            filler=b"",
+            apology=b"",
+        )
+        self._conversation = Conversation(OPTIONS, means, self._ready)
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S) as limit, open_connection(self._gateway.resource) as opened:
-                await self._conversation.run(opened, on_ready=partial(self._ready, limit))
-        except* (UpstreamError, TimeoutError) as failures:
+            await self._conversation.run()
+        except* UpstreamError as failures:
             log.warning("baseline.session_failed", reason=str(failures.exceptions[0]))
 
-    def _ready(self, limit: asyncio.Timeout) -> None:
-        limit.reschedule(None)
+    def _ready(self) -> None:
         self._port.listening = True
 
 
 async def run(calls: int, port: int, endpoint: str, uplink_ms: int) -> None:
     """Serves until SIGTERM and says what the calls added up to."""
-    resource = Resource(endpoint, "gpt-4.1-mini", AzureKeyCredential("baseline"))
+    resource = Resource(endpoint, AzureKeyCredential("baseline"), AGENT.model)
     async with asyncio.TaskGroup() as tasks:
         gateway = Gateway(resource, uplink_ms, asyncio.get_running_loop(), tasks)
         answered = await serve("python_port", calls, port, partial(GatewayCall, gateway=gateway))
