@@ -19,7 +19,7 @@ check: ## lint, formatting, types, import rules: what any of them finds, all at 
 	@status=0; for tool in "ruff check" "ruff format --check" mypy lint-imports; do \
 		echo "== $$tool"; .venv/bin/$$tool || status=1; done; exit $$status
 
-bench: setup ## measure everything on two idle cores, 40 minutes; writes bench/RESULTS.md, results.json and pictures
+bench: setup ## measure everything on two idle cores, 45 minutes; writes bench/RESULTS.md, results.json and pictures
 	@.venv/bin/python -m bench all
 
 setup: ## install what is missing: system packages, .venv, pjproject (PYTHON=python3.12 chooses the interpreter)

@@ -41,6 +41,12 @@ ROLLOVER_LEAD_S = 60.0
 ROLLOVER_LAST_S = 5.0
 """How long before its end a connection is left at any cost; a short-lived one leaves a tenth of its life."""
 
+ROLLOVER_ANSWER_S = 1.0
+"""How long before its end a connection is left even in the middle of an answer."""
+
+ROLLOVER_LOOK_S = 0.1
+"""How often it is looked whether that answer has arrived."""
+
 SESSION_MAX_S = 3600.0
 """The service ends a session after this long, whatever its `expires_at` says."""
 
@@ -884,7 +890,7 @@ class Session:
                     self._standby = self._connect(0.0)
             case Alarm.ROLLOVER_FORCE:
                 if self._standby is not None and self._standby.ready and self._live is not None:
-                    self._roll_over(self._live, self._standby, now)
+                    self._roll_over_soon(self._live, self._standby, now)
 
     def _caller_silent(self, now: float) -> None:
         silence = self._agent.silence
@@ -1005,6 +1011,13 @@ class Session:
         if self._deaf and self._live is not None:
             self._deaf = False
             self._do(do.Listen(self._live.number))
+
+    def _roll_over_soon(self, old: _Link, standby: _Link, now: float) -> None:
+        """Has the standby take over, but lets an answer arrive whole: that takes a second, hearing it needs nobody."""
+        if self._audible and now < old.ends_at - min(ROLLOVER_ANSWER_S, old.lifetime_s / 40):
+            self._alarms.set(Alarm.ROLLOVER_FORCE, now + ROLLOVER_LOOK_S)
+        else:
+            self._roll_over(old, standby, now)
 
     def _roll_over(self, old: _Link, standby: _Link, now: float) -> None:
         del self._links[old.number]

@@ -54,6 +54,20 @@ def test_it_waits_until_the_caller_has_been_answered() -> None:
     assert do.Listen(2) in script.hear_all()
 
 
+def test_near_the_end_it_takes_over_as_soon_as_the_answer_has_arrived_and_it_is_heard_to_its_end() -> None:
+    script = long_call(1800)
+    script.response("r")
+    script.audio("r", 9000)
+    script.wait(1740)
+    script.open(2)
+    assert of(script.wait(56), do.Listen) == []
+    script.audio_done("r")
+    script.over("r")
+    actions = script.wait(0.2)
+    assert do.Listen(2) in actions and do.FlushPlayout() not in actions
+    assert asked(actions) == []
+
+
 def test_it_takes_over_at_the_end_whatever_is_going_on() -> None:
     script = long_call(1800)
     script.says("Count.")
@@ -62,7 +76,7 @@ def test_it_takes_over_at_the_end_whatever_is_going_on() -> None:
     script.audio("r", 1633)
     script.wait(1740)
     script.open(2)
-    assert of(script.wait(54.9), do.Listen) == []
+    assert of(script.wait(58.9), do.Listen) == []
     actions = script.wait(0.2)
     assert do.Listen(2) in actions and do.Disconnect(1) in actions
     assert do.FlushPlayout() not in actions
