@@ -200,10 +200,13 @@ def rollover_command(as_json: bool, **options: Any) -> None:
 @main.command("all")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 99), help="Medians of these.")
 @click.option("--into", default="bench", show_default=True, type=click.Path(file_okay=False, path_type=Path))
-def all_command(runs: int, into: Path) -> None:
+@click.option("--only-conversation", is_flag=True, help="Only bargein, reconnect and rollover; the rest stays.")
+def all_command(runs: int, into: Path, only_conversation: bool) -> None:
     """Everything, in about 45 minutes: results.json, RESULTS.md and pictures into a directory."""
 
     async def everything(directory: Path, progress: Progress) -> Result:
+        if only_conversation:
+            return await suite.conversation(directory, into, progress)
         return await suite.run(runs, directory, into, progress)
 
     _print("all", _run(everything), as_json=False)

@@ -65,6 +65,14 @@ async def run(runs: int, directory: Path, into: Path, progress: Progress) -> dic
     return results
 
 
+async def conversation(directory: Path, into: Path, progress: Progress) -> dict[str, Any]:
+    """Runs what is about conversations only, puts it into the results there are, and returns all of them."""
+    results: dict[str, Any] = json.loads(await asyncio.to_thread((into / "results.json").read_text, "utf-8"))
+    results |= await _conversation(directory, progress)
+    await asyncio.to_thread(_write, results, into)
+    return results
+
+
 async def _pass(directory: Path, progress: Progress) -> dict[str, Any]:
     """One pass over everything that is measured several times."""
     first, *others = POINTS
@@ -152,5 +160,9 @@ async def _search(options: density.Options, directory: Path, progress: Progress)
 def _save(results: dict[str, Any], heard: audio.AudioQuality, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     audio.draw(heard, into / "audio.png")
+    _write(results, into)
+
+
+def _write(results: dict[str, Any], into: Path) -> None:
     (into / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     report.write(results, into)
