@@ -25,7 +25,8 @@ from worker.tools.runner import ToolResult
 from worker.voicelive import actions as do
 from worker.voicelive.connection import Connection
 from worker.voicelive.events import SessionUpdated
-from worker.voicelive.session import Session, SessionOptions
+from worker.voicelive.rules.state import SessionOptions
+from worker.voicelive.session import Session
 
 log = structlog.get_logger()
 

@@ -26,7 +26,7 @@ from worker.tools.catalogue import Catalogue
 from worker.tools.runner import ToolRunner
 from worker.voicelive.connection import Resource
 from worker.voicelive.credentials import Credentials
-from worker.voicelive.session import SessionOptions
+from worker.voicelive.rules.state import SessionOptions
 
 log = structlog.get_logger()
 

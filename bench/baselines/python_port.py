@@ -34,7 +34,7 @@ from worker.timeline import Timeline
 from worker.tools.catalogue import Catalogue
 from worker.tools.runner import ToolResult
 from worker.voicelive.connection import Connection, Resource, open_connection
-from worker.voicelive.session import SessionOptions
+from worker.voicelive.rules.state import SessionOptions
 
 log = structlog.get_logger()
 

@@ -15,7 +15,8 @@ from worker.voicelive import actions as do
 from worker.voicelive import events
 from worker.voicelive.actions import Action
 from worker.voicelive.events import ErrorInfo, OutputItem, ResponseInfo, SessionInfo, TurnDetectionInfo, UsageInfo
-from worker.voicelive.session import Session, SessionOptions
+from worker.voicelive.rules.state import SessionOptions
+from worker.voicelive.session import Session
 
 START = 1_000.0
 FILLER_MS = 2_000.0

@@ -20,7 +20,7 @@ from tests.unit.worker.voicelive.driving import (
     told,
 )
 from worker.voicelive import actions as do
-from worker.voicelive.session import REPLAY_MAX
+from worker.voicelive.rules.links import REPLAY_MAX
 
 
 def busy(status: int = 503, retry_after_s: float | None = None) -> UpstreamError:
