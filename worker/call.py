@@ -141,6 +141,7 @@ class Call:
         wire = wire_format(answerer.agent.audio_format, leg.invite.codec)
         with services.endpoint.new_port(wire, answerer.agent.uplink_ms) as port:
             means = Means(
+                call_id=leg.invite.call_id,
                 wire=wire,
                 port=port,
                 telephone=leg,
@@ -162,7 +163,8 @@ class Call:
                 leg.on_digit = None
                 services.endpoint.pump.remove(port.id)
                 self._counters |= conversation.counters()
-        raise _Ended(end)
+        # One who never acknowledged the answer was never there: that they were silent, say, tells nothing.
+        raise _Ended(end if leg.confirmed else CallEnd.CALLER_UNREACHABLE)
 
     async def _run_tool(self, name: str, arguments: dict[str, Any], digits: dict[str, str]) -> ToolResult:
         assert self._answerer is not None

@@ -16,6 +16,7 @@ from shared.agents.model import TransferTool
 from shared.clock import steady_s
 from shared.ending import CallEnd
 from shared.errors import UpstreamError
+from shared.ids import CallId
 from worker.media.downlink import Downlink
 from worker.media.formats import WireFormat
 from worker.media.port import AudioPort
@@ -32,6 +33,9 @@ log = structlog.get_logger()
 
 _PLAYOUT_MARKS = {"greeting_audio": "greeting_playout", "answer_audio": "answer_playout"}
 """An answer's first audio is followed by its first packet: two marks, so that the difference can be seen."""
+
+_LOGGED = frozenset(("connection_lost", "session_resumed", "gave_up", "stuck"))
+"""Marks that an operator looks for beside the call record."""
 
 TRANSFER_TIMEOUT_S = 30.0
 """Longest wait for a transfer that no tool of the agent says more about."""
@@ -52,6 +56,7 @@ RunTool = Callable[[str, dict[str, Any], dict[str, str]], Coroutine[Any, Any, To
 class Means:
     """What a conversation works with."""
 
+    call_id: CallId
     wire: WireFormat
     port: AudioPort
     telephone: Telephone
@@ -71,6 +76,7 @@ class Conversation:
     def __init__(self, options: SessionOptions, means: Means, on_ready: Callable[[], None]) -> None:
         """`on_ready` is called once the caller may be answered."""
         self._means = means
+        self._log = log.bind(call=means.call_id)
         self._on_ready = on_ready
         self._agent = options.agent
         self._timeline = means.timeline
@@ -228,7 +234,7 @@ class Conversation:
 
     def _lost(self, number: int, error: UpstreamError) -> None:
         self._last_error = error
-        log.warning("voicelive.lost", reason=str(error), status=error.status, connection=number)
+        self._log.warning("voicelive.lost", reason=str(error), status=error.status, connection=number)
         self._perform(lambda: self.session.lost(number, error, steady_s()))
 
     def _no_session(self) -> None:
@@ -283,6 +289,8 @@ class Conversation:
 
     def _mark(self, name: str) -> None:
         self._timeline.mark(name)
+        if name in _LOGGED:
+            self._log.info(f"voicelive.{name}")
         if name in _PLAYOUT_MARKS:
             self._playout_mark = _PLAYOUT_MARKS[name]
             self._playout_before_ns = self._port.counters().playout_started_ns

@@ -28,6 +28,7 @@ from bench.baselines import g711
 from bench.baselines.endpoint import Account, Call, say, serve
 from shared.agents.model import Agent, DeadAir, Reconnect
 from shared.errors import UpstreamError
+from shared.ids import CallId
 from worker.conversation import Conversation, Means
 from worker.media.formats import BRIDGE_RATE, G711_ULAW
 from worker.timeline import Timeline
@@ -233,6 +234,7 @@ class GatewayCall(Call):
 
     async def _carry(self) -> None:
         means = Means(
+            call_id=CallId("baseline"),
             wire=G711_ULAW,
             port=self._port,
             telephone=NoTelephone(),

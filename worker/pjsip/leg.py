@@ -62,6 +62,8 @@ class Leg(pj.Call):  # type: ignore[misc]
         """Set once the call is over, whoever ended it."""
         self.acknowledged = True
         """False when the call ended because the caller's side had stopped answering (408)."""
+        self.confirmed = False
+        """The caller's side has acknowledged our answer (ACK)."""
         self._ending = False
         self._gone = False
         """The C++ call is destroyed: nothing of pj.Call may be called any more."""
@@ -203,6 +205,8 @@ class Leg(pj.Call):  # type: ignore[misc]
         """
         try:
             info = self.getInfo()
+            if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+                self.confirmed = True
             if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
                 self.acknowledged = info.lastStatusCode != pj.PJSIP_SC_REQUEST_TIMEOUT
                 self._gone = True

@@ -18,7 +18,7 @@ from shared.errors import ConfigError
 from worker.tools import builtin, request
 from worker.tools.builtin import BuiltIn
 from worker.tools.functions import PythonFunction
-from worker.tools.placeholders import filled
+from worker.tools.placeholders import filled, unknown_placeholder
 from worker.tools.schema import Schema
 
 MAX_ARGUMENTS_BYTES = 32 * 1024
@@ -98,6 +98,8 @@ class Catalogue:
             given = _parsed(arguments)
             if not isinstance(given, dict):
                 return _bad("The arguments must be a JSON object.")
+            if unknown := unknown_placeholder(given, digits):
+                return _bad(f"There are no digits {unknown}: the caller has not typed them.")
             complaints = function.schema.complaints(filled(given, digits))
         except (ValueError, RecursionError) as error:
             return _bad(f"The arguments are not valid JSON: {_why(error)}.")

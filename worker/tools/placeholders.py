@@ -5,8 +5,11 @@ It does not make placeholders; the session does. What it fills in is never what 
     arguments of the model --- filled ---> tool ---> its result --- concealed ---> model, call record
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_PLACEHOLDER = re.compile(r"<digits-\d+>")
 
 SHORTEST_CONCEALED = 3
 """Characters. Anything shorter stands in half of all results by accident, and replacing it would only spoil them."""
@@ -15,6 +18,17 @@ SHORTEST_CONCEALED = 3
 def filled(value: Any, digits: Mapping[str, str]) -> Any:
     """Returns a copy of a JSON value in which every string has its placeholders replaced by the digits."""
     return _replaced(value, digits) if digits else value
+
+
+def unknown_placeholder(value: Any, digits: Mapping[str, str]) -> str | None:
+    """Returns a placeholder in a JSON value behind which there are no digits: the model has made it up."""
+    if isinstance(value, str):
+        return next((found for found in _PLACEHOLDER.findall(value) if found not in digits), None)
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return next((found for item in value if (found := unknown_placeholder(item, digits))), None)
+    return None
 
 
 def concealed(value: Any, names: Mapping[str, str]) -> Any:

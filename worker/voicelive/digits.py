@@ -19,6 +19,7 @@ class Collector:
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
         self._digits = ""
+        self.terminator = entry.terminator
         self.pause_s = entry.inter_digit_s
         """How long to wait for the next digit, in seconds."""
 

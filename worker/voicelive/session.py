@@ -106,7 +106,10 @@ class Session(Links, Talk):
         if not self._begun or self._gone:
             return []
         self._caller_acted(now)
-        if self._agent.dtmf.interrupts and not self._deaf and (self._leaving is None or self._leaving.revocable):
+        if self._ends_entry(digit, now):
+            return self._settle(now)
+        revocable = self._leaving is None or self._leaving.revocable
+        if self._agent.dtmf.interrupts and not self._deaf and not self._filling and revocable:
             self._silence_model()
         if self._collecting is not None:
             self._collect(self._collecting, digit, now)
@@ -190,7 +193,7 @@ class Session(Links, Talk):
         if self._collecting is not None and not self._playing and not self._floor.busy:
             if not self._collecting.collector.begun and not self._alarms.is_set(Alarm.DIGITS):
                 self._alarms.set(Alarm.DIGITS, now + self._collecting.timeout_s)
-        if self._all_heard:
+        if self._all_heard or self._stranded:
             self._go(now)
         if self._quiet:
             if self._live is not None and self._standby is not None and self._standby.ready:
@@ -208,6 +211,12 @@ class Session(Links, Talk):
         return not self._playing and (
             self._gone or (self._live is not None and self._floor.free and not self._speaking)
         )
+
+    @property
+    def _stranded(self) -> bool:
+        """Whether the caller is to be transferred while there is no connection: that needs none."""
+        waits = self._live is None and self._begun and self._moving is not None and not self._gone
+        return waits and (self._filling or not self._playing)
 
     @property
     def _quiet(self) -> bool:

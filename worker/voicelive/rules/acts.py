@@ -75,10 +75,13 @@ class Acts(State):
             self._answer_call(moving.call_id, as_json(result="transferred"), now, go_on=False)
             self._do(do.HangUp(CallEnd.TRANSFERRED))
         elif moving.otherwise is not None:
+            self._do(do.Mark("transfer_failed"))
             self._do(do.HangUp(moving.otherwise))
         elif moving.call_id:
+            self._do(do.Mark("transfer_failed"))
             self._answer_call(moving.call_id, as_json(error=_why(status)), now, failed=True)
         else:
+            self._do(do.Mark("transfer_failed"))
             self._tell(
                 f"[The transfer to {moving.target} did not work: {_why(status)}. The caller is still here.]", now
             )
@@ -101,6 +104,12 @@ class Acts(State):
             if self._collecting is not None:
                 self._collect(self._collecting, digit, now)
 
+    def _ends_entry(self, digit: str, now: float) -> bool:
+        """Says whether a key only ends an entry that was complete without it: people press it out of habit."""
+        terminator, until = self._needless_terminator
+        self._needless_terminator = "", 0.0
+        return digit == terminator and now <= until
+
     def _collect(self, collecting: Collecting, digit: str, now: float) -> None:
         entry = collecting.collector.press(digit)
         if entry is not None:
@@ -111,6 +120,7 @@ class Acts(State):
     def _collected(self, collecting: Collecting, digits: str, now: float) -> None:
         self._collecting = None
         self._alarms.clear(Alarm.DIGITS)
+        self._needless_terminator = collecting.collector.terminator, now + collecting.collector.pause_s
         if not digits:
             self._answer_call(collecting.call_id, as_json(error="the caller typed nothing"), now, failed=True)
             return
@@ -135,6 +145,8 @@ class Acts(State):
         self._do(do.Mark("digits"))
         if entry.transfer is not None:
             self._moving = self._moving or Moving(entry.transfer)
+        elif entry.hang_up and self._live is None:  # nobody is there to say goodbye
+            self._do(do.HangUp(CallEnd.AGENT_HANGUP))
         elif entry.hang_up:
             self._leave(CallEnd.AGENT_HANGUP, self._agent.goodbye, now)
         else:
@@ -186,6 +198,7 @@ class Acts(State):
             self._alarms.clear(Alarm.LEAVE)
         elif self._moving is not None and not self._moving.referred:
             self._moving.referred = True
+            self._stop_filler()
             self._do(do.Transfer(self._agent.transfers[self._moving.target].uri))
 
 

@@ -250,7 +250,7 @@ class Links(State):
 
     def _roll_over_soon(self, old: Link, standby: Link, now: float) -> None:
         """Has the standby take over, but lets an answer arrive whole: that takes a second, hearing it needs nobody."""
-        if self._audible and now < old.ends_at - min(ROLLOVER_ANSWER_S, old.lifetime_s / 40):
+        if (self._audible or self._floor.busy) and now < old.ends_at - min(ROLLOVER_ANSWER_S, old.lifetime_s / 40):
             self._alarms.set(Alarm.ROLLOVER_FORCE, now + ROLLOVER_LOOK_S)
         else:
             self._roll_over(old, standby, now)

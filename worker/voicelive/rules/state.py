@@ -154,6 +154,8 @@ class State:
         self._keys = Collector(
             Entry(self._agent.dtmf.max_digits, self._agent.dtmf.terminator, self._agent.dtmf.inter_digit_s)
         )
+        self._needless_terminator = ("", 0.0)
+        """A key that means nothing until that moment: the entry it would end is complete already."""
         self._prompts_left = self._agent.silence.prompts
         self._turn: Turn | None = None
         self._awaits_audio = ""

@@ -1,6 +1,10 @@
 """Digits the model does not get to see."""
 
-from worker.tools.placeholders import concealed, filled
+from typing import Any
+
+import pytest
+
+from worker.tools.placeholders import concealed, filled, unknown_placeholder
 
 DIGITS = {"<digits-1>": "4111", "<digits-11>": "99"}
 SEEN = {"4111": "<digits-1>", "41112222": "<digits-2>", "7": "<digits-3>"}
@@ -29,3 +33,12 @@ def test_a_result_shows_placeholders_instead_of_digits() -> None:
 
 def test_a_single_digit_is_not_searched_for() -> None:
     assert concealed("7 of 77", SEEN) == "7 of 77"
+
+
+@pytest.mark.parametrize("value", ["<digits-2>", {"number": "no <digits-2>"}, [{"a": ["<digits-1>", "<digits-2>"]}]])
+def test_a_placeholder_behind_which_there_are_no_digits_is_found(value: Any) -> None:
+    assert unknown_placeholder(value, {"<digits-1>": "1234"}) == "<digits-2>"
+
+
+def test_a_placeholder_behind_which_there_are_digits_is_good() -> None:
+    assert unknown_placeholder({"number": "<digits-1>", "count": 4}, {"<digits-1>": "1234"}) is None

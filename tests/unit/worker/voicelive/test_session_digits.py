@@ -3,7 +3,7 @@
 from typing import Any
 
 from shared.ending import CallEnd
-from tests.unit.worker.voicelive.driving import Script, asked, marks, of, sent, spoken, texts
+from tests.unit.worker.voicelive.driving import NO_ALARMS, Script, asked, marks, of, sent, spoken, texts
 from worker.voicelive import actions as do
 from worker.voicelive.memory import Typed
 
@@ -134,3 +134,28 @@ def test_a_menus_transfer_does_not_disturb_one_that_is_under_way() -> None:
     script.press("2")
     assert of(script.press("2"), do.Transfer) == []
     assert of(script.transferred(200), do.HangUp) == [do.HangUp(CallEnd.TRANSFERRED)]
+
+
+def test_a_key_that_ends_an_entry_which_is_complete_without_it_does_nothing_else() -> None:
+    script = Script(**NO_ALARMS, tools=["collect_digits"], dtmf={"menu": {"#": {"hang_up": True}}}).begun()
+    script.calls("r", "c1", "collect_digits", max_digits=4)
+    script.press("1234")
+    assert script.press("#") == []
+    assert of(script.done, do.HangUp) == []
+    assert script.press("#") != [], "the next one is a choice again"
+
+
+def test_during_an_outage_the_menu_transfers_and_hangs_up_at_once() -> None:
+    menu = {"0": {"transfer": "desk"}, "9": {"hang_up": True}}
+    for key, action in (("0", do.Transfer("sip:desk@pbx.example")), ("9", do.HangUp(CallEnd.AGENT_HANGUP))):
+        script = Script(**NO_ALARMS, dtmf={"menu": menu}, transfers={"desk": "sip:desk@pbx.example"}).begun()
+        script.lose()
+        script.wait(1)
+        assert action in script.press(key)
+
+
+def test_a_key_does_not_silence_the_filler() -> None:
+    script = Script(**NO_ALARMS, dtmf={"menu": {"1": {"say": "We are open all day."}}}).begun()
+    script.lose()
+    assert do.PlayFiller() in script.wait(1)
+    assert do.FlushPlayout() not in script.press("1")
