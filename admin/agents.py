@@ -1,9 +1,13 @@
 """The agent file as an operator meets it: checked, shown as what it comes to, and described as schema and tables.
 
-It adds no rule and no default; everything comes from `shared/agents/`.
+It adds no rule and no default; everything comes from `shared/agents/`, and what tools need from the worker's own check,
+run as a process.
 """
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +32,13 @@ BEGIN, END = "<!-- agents: written by voicepool agents table -->", "<!-- end of 
 _STAND_INS = {"LEASE_SECRET": "0123456789abcdef", "AZURE_VOICELIVE_ENDPOINT": "https://example.invalid"}
 """Settings that have to be there for a worker, and not for a look at its agents."""
 
+_CHECK_S = 30.0
+"""Longest wait for the worker's check: it imports the packages that Python tools come from."""
+
 
 def load(path: Path | None) -> Agents:
     """Returns the agents of this file, or of AGENTS_FILE, or of the settings alone; raises ConfigError."""
-    environment = environment_and_file()
-    missing = {name: value for name, value in _STAND_INS.items() if not environment.get(name)}
-    settings = load_settings(WorkerSettings, **missing)
+    settings = load_settings(WorkerSettings, **_missing())
     below = file.base(settings)
     if path is None:
         path = Path(settings.agents_file) if settings.agents_file else None
@@ -41,12 +46,12 @@ def load(path: Path | None) -> Agents:
 
 
 def check(path: Path) -> list[str]:
-    """Returns everything that is wrong with a file."""
+    """Returns everything that is wrong with a file; with its tools, once nothing else is."""
     try:
         load(path)
     except ConfigError as error:
         return error.problems
-    return []
+    return _refused_by_workers(path)
 
 
 def sample() -> str:
@@ -124,6 +129,27 @@ def with_reference(document: str) -> str:
     if not (begin and end):
         raise ValueError(f"it has no lines {BEGIN} and {END}")
     return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+
+
+def _missing() -> dict[str, str]:
+    environment = environment_and_file()
+    return {name: value for name, value in _STAND_INS.items() if not environment.get(name)}
+
+
+def _refused_by_workers(path: Path) -> list[str]:
+    """Asks the worker's own check (`worker/check.py`), which knows what the tools need."""
+    command = [sys.executable, "-m", "worker.check", str(path)]
+    environment = {**os.environ, **_missing()}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_CHECK_S, check=True)
+        return [str(problem) for problem in json.loads(done.stdout.splitlines()[-1])]
+    except subprocess.TimeoutExpired:
+        return [f"the tools could not be checked: it took more than {_CHECK_S:g} s"]
+    except subprocess.CalledProcessError as error:
+        why = (error.stderr.splitlines() or [f"exit code {error.returncode}"])[-1]
+        return [f"the tools could not be checked: {why}"]
+    except (IndexError, ValueError):
+        return ["the tools could not be checked: the check ended without an answer"]
 
 
 def _plain(part: BaseModel) -> dict[str, Any]:

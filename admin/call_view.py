@@ -17,6 +17,15 @@ from shared.messages import CallRecord, KeptToolCall, KeptTurn, KeptUtterance
 _SAME_MS = 20
 """An answer began with the first packet of a turn when they are no further apart: one packet."""
 
+_MARKS = {
+    "stuck": "no answer came: connection to Voice Live dropped",
+    "connection_lost": "connection to Voice Live lost",
+    "session_resumed": "session renewed",
+    "gave_up": "given up: apology",
+    "transfer_failed": "transfer failed",
+}
+"""Marks that are part of the story, and what they are called in it."""
+
 
 def call_view(record: CallRecord) -> RenderableType:
     """Returns the whole call for a terminal."""
@@ -70,6 +79,8 @@ def _header(record: CallRecord) -> Table:
 
 def _conversation(record: CallRecord) -> RenderableType:
     rows = sorted(_rows(record), key=lambda row: row[0])
+    if not rows and record.answered_at_ms is None:
+        return Text("The call was not answered.", style="dim")
     if not rows:
         return Text("Nothing of the conversation was kept.", style="dim")
     table = make_table(">time", "", "", ">waited")
@@ -86,6 +97,19 @@ def _rows(record: CallRecord) -> Iterator[tuple[int, Text, Text, str]]:
         yield call.at_ms, Text("tool", style="cyan"), _tool_call(call), ""
     for typed in record.dtmf:
         yield typed.at_ms, Text("typed", style="magenta"), Text(printable(typed.digits)), ""
+    for at_ms, what in _events(record):
+        yield at_ms, Text("pool", style="yellow"), Text(what, style="yellow"), ""
+
+
+def _events(record: CallRecord) -> Iterator[tuple[int, str]]:
+    """Yields the marks that are part of the story, in ms since the answer, or since the INVITE where there was none."""
+    begin = record.invite_at_ms if record.answered_at_ms is None else record.answered_at_ms
+    lost = False
+    for name, at_ms in record.marks:
+        if name in _MARKS:
+            replaced = name == "session_resumed" and lost
+            yield at_ms - begin, "connection to Voice Live replaced" if replaced else _MARKS[name]
+            lost = name == "connection_lost" or (lost and name != "session_resumed")
 
 
 def _said(said: KeptUtterance) -> Text:

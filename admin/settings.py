@@ -119,7 +119,8 @@ def check(overrides: Mapping[str, str] | None = None) -> Report:
         except ConfigError as error:
             report.problems += [*error.problems, *_hidden_problems(model, error, overrides)]
     report.problems = list(dict.fromkeys(report.problems))
-    report.warnings = list(_unknown_names())
+    agents_file = overrides.get("AGENTS_FILE") or environment_and_file().get("AGENTS_FILE")
+    report.warnings = list(_unknown_names(_secrets_named_in(Path(agents_file)) if agents_file else set()))
     if report.ok:
         sources = _sources()
         report.values = [Value(s.name, values[s.name], sources.get(s.name, "default")) for s in all_settings()]
@@ -235,10 +236,19 @@ def _sources() -> Mapping[str, str]:
     return dict.fromkeys(_env_file(), str(ENV_FILE)) | dict.fromkeys(os.environ, "environment")
 
 
-def _unknown_names() -> Iterator[str]:
+def _secrets_named_in(path: Path) -> set[str]:
+    """Returns the names in an agent file's `secret: NAME`, in capitals; the file need not be a good one."""
+    try:
+        text = path.read_text("utf-8", errors="replace")
+    except OSError:
+        return set()
+    return {name.upper() for name in re.findall(r"""\bsecret["']?\s*:\s*["']?([\w.-]+)""", text)}
+
+
+def _unknown_names(secrets: set[str]) -> Iterator[str]:
     known = [setting.name for setting in all_settings()]
     ours = (name for name in os.environ if name.startswith(_OWN_PREFIXES))
-    for name in sorted({*_env_file(), *ours} - set(known)):
+    for name in sorted({*_env_file(), *ours} - {*known, *secrets}):
         close = difflib.get_close_matches(name, known, 1)
         yield f"{name}: is not a setting" + (f"; did you mean {close[0]}?" if close else "")
 

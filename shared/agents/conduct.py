@@ -168,7 +168,10 @@ class Reconnect(Part):
 
 
 class Fallback(Part):
-    """What is done for the caller when there is no session and will be none."""
+    """What is done for the caller when the session is lost in the course of a call and there will be none.
+
+    Before the answer it is not used: the caller's side gets 503 or 500, so that an SBC can choose another way.
+    """
 
     say: Spoken | None = None
     """Said by the worker itself, in `language`."""

@@ -229,7 +229,8 @@ class Agent(Part):
     reconnect: Reconnect = Field(default_factory=Reconnect)
     """What is done when the connection to Voice Live is lost."""
     fallback: Fallback = Field(default_factory=Fallback)
-    """What is done for the caller when there is no session and will be none."""
+    """What is done for the caller when the session is lost in the course of a call and there will be none; before the
+    answer the caller's side gets 503 or 500 instead."""
     keep: Keep = Field(default_factory=Keep)
     """What is kept of a call in its record."""
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-zA-Z0-9]+)*$")] = "en"

@@ -81,7 +81,10 @@ def _every(value: Any, depth: int) -> Iterator[Any]:
 def _trouble(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+        problem = error.problem or error.context or ""
+        of_alias = problem.startswith("found undefined alias") or error.context == "while scanning an alias"
+        hint = " (quote texts that begin with *)" if of_alias else ""
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{hint}"
     if isinstance(error, yaml.reader.ReaderError):
         return f"character {error.position}: {error.reason}"
     return "is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -1,6 +1,7 @@
 """The agent file as an operator meets it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,63 @@ def test_a_bad_file_exits_with_1_and_all_problems(tmp_path: Path) -> None:
     ]
     report = json.loads(voicepool("check", path, "--json").output)
     assert report == {"ok": False, "problems": result.output.splitlines()}
+
+
+def test_tools_that_workers_refuse_are_problems(tmp_path: Path) -> None:
+    path = tmp_path / "agents.yaml"
+    path.write_text(TOOLS_THAT_CANNOT_WORK)
+    result = voicepool("check", path)
+    assert result.exit_code == 1
+    assert [line.split(": ")[1] for line in result.output.splitlines()] == [
+        "agents.a.tools.somewhere.url",
+        "agents.a.tools.typed.parameters",
+        "agents.b.tools.nobody_wrote_it.name",
+    ]
+    assert all(line.startswith("agents.yaml: ") for line in result.output.splitlines())
+    report = json.loads(voicepool("check", path, "--json").output)
+    assert report == {"ok": False, "problems": result.output.splitlines()}
+
+
+TOOLS_THAT_CANNOT_WORK = """
+default: a
+agents:
+  a:
+    tools:
+      - type: http_request
+        name: somewhere
+        description: Asks a host of the model's choice.
+        method: GET
+        url: https://{host}/
+        parameters: {type: object, properties: {host: {type: string}}, required: [host]}
+      - type: http_request
+        name: typed
+        description: Has an argument of a type there is not.
+        method: GET
+        url: https://shop.example/
+        parameters: {type: object, properties: {day: {type: date}}}
+  b:
+    tools: [{type: python, name: nobody_wrote_it}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        ("import sys; sys.exit('no such module')", "the tools could not be checked: no such module"),
+        ("import sys; sys.exit(3)", "the tools could not be checked: exit code 3"),
+        ("", "the tools could not be checked: the check ended without an answer"),
+        ("import threading; threading.Event().wait()", "the tools could not be checked: it took more than 0.5 s"),
+    ],
+)
+def test_a_check_of_the_tools_that_fails_is_a_problem(
+    program: str, problem: str, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}"\n')
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    monkeypatch.setattr(agents, "_CHECK_S", 0.5 if "Event" in program else 30.0)
+    assert agents.check(sample) == [problem]
 
 
 def test_settings_that_are_bad_are_problems_too(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:

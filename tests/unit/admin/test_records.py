@@ -269,11 +269,39 @@ def test_a_call_is_shown_as_a_dialogue_in_the_order_of_time(redis_url: str) -> N
 
 
 def test_a_call_of_which_nothing_was_kept_says_so(redis_url: str) -> None:
-    store(redis_url, record("abc", answered_at_ms=None, agent=""))
+    store(redis_url, record("abc", agent=""))
     output = run(redis_url, "call", "abc").output
-    assert "not answered" in output
     assert "Nothing of the conversation was kept." in output
     assert "cost" not in output
+
+
+def test_a_call_that_was_not_answered_says_so_instead(redis_url: str) -> None:
+    store(redis_url, record("abc", answered_at_ms=None))
+    output = run(redis_url, "call", "abc").output
+    assert "The call was not answered." in output
+    assert "Nothing of the conversation" not in output
+
+
+def test_what_became_of_the_session_stands_among_what_was_said(redis_url: str) -> None:
+    marks = ["session_resumed", "stuck", "connection_lost", "session_resumed", "session_resumed", "connection_lost"]
+    marks += ["gave_up", "transfer_failed", "ended"]
+    timed = [(name, ANSWERED + 3_000 + 1_000 * index) for index, name in enumerate(marks)]
+    store(redis_url, record("abc", transcript=WHOLE.transcript, marks=timed))
+    output = run(redis_url, "call", "abc").output
+    expected = [
+        r"0:02\.0 +caller +A table",
+        r"0:03\.0 +pool +session renewed",
+        r"0:04\.0 +pool +no answer came: connection to Voice Live dropped",
+        r"0:04\.1 +agent +Your table",
+        r"0:05\.0 +pool +connection to Voice Live lost",
+        r"0:06\.0 +pool +connection to Voice Live replaced",
+        r"0:07\.0 +pool +session renewed",
+        r"0:08\.0 +pool +connection to Voice Live lost",
+        r"0:09\.0 +pool +given up: apology",
+        r"0:10\.0 +pool +transfer failed",
+    ]
+    assert re.search(".*".join(expected), output, re.DOTALL), output
+    assert "0:11.0" not in output
 
 
 def test_what_a_caller_sends_cannot_steer_the_terminal(redis_url: str) -> None:

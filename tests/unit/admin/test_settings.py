@@ -116,6 +116,26 @@ def test_a_misspelt_name_is_a_warning_that_names_the_right_one(
     ]
 
 
+def test_secrets_that_the_agent_file_names_are_no_misspelt_settings(
+    monkeypatch: pytest.MonkeyPatch, bare_environment: Path
+) -> None:
+    required(monkeypatch)
+    (bare_environment / "agents.yaml").write_text(
+        'a: {secret: ORDERS_TOKEN}\nb:\n  secret: \'shop.key\'\nc: {"secret": "AZURE_VOICELIVE_WEST"}\n[not good\n'
+    )
+    (bare_environment / ".env").write_text("AGENTS_FILE=agents.yaml\nORDERS_TOKEN=x\nshop.key=y\nOTHER_TOKEN=z\n")
+    monkeypatch.setenv("AZURE_VOICELIVE_WEST", "w")
+    assert settings.check().warnings == ["OTHER_TOKEN: is not a setting"]
+
+
+def test_an_agent_file_that_is_not_there_names_no_secrets(
+    monkeypatch: pytest.MonkeyPatch, bare_environment: Path
+) -> None:
+    required(monkeypatch)
+    (bare_environment / ".env").write_text("AGENTS_FILE=agents.yaml\nORDERS_TOKEN=x\n")
+    assert settings.check().warnings == ["ORDERS_TOKEN: is not a setting"]
+
+
 def test_the_sample_names_every_setting_once() -> None:
     names = re.findall(r"^#?([A-Z_]+)=", settings.sample(), re.MULTILINE)
     assert sorted(names) == sorted(setting.name for setting in settings.all_settings())

@@ -270,7 +270,12 @@ def test_what_does_not_go_together_is_not_guessed_from_fields_that_are_wrong_the
     [
         ("agents: [a\nb: c", "line 2, column 2: "),
         ("agents:\n  a: {}\n  a: {}", "line 3, column 3: the key a is there twice"),
-        ("agents: {a: *b}", "line 1, column 13: found undefined alias"),
+        ("agents: {a: *b}", "line 1, column 13: found undefined alias 'b' (quote texts that begin with *)"),
+        (
+            "agents:\n  a:\n    greeting: *Hello* there",
+            "line 3, column 21: expected alphabetic or numeric character, but found '*' "
+            "(quote texts that begin with *)",
+        ),
         ("agents: {a: !!python/name:os.system }", "line 1, column 13: could not determine a constructor"),
         ("- a", "must be a mapping with the key agents"),
         ("", "must be a mapping with the key agents"),
