@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from admin.settings import environment_and_file
 from shared.agents import file
 from shared.agents.facts import CallFacts
 from shared.agents.file import Agents
-from shared.agents.model import Agent, AgentFile
+from shared.agents.model import Agent, AgentFile, Resource
 from shared.agents.secrets import process_secrets
 from shared.errors import ConfigError
 from shared.settings import WorkerSettings
@@ -31,6 +31,9 @@ BEGIN, END = "<!-- agents: written by voicepool agents table -->", "<!-- end of 
 
 _STAND_INS = {"LEASE_SECRET": "0123456789abcdef", "AZURE_VOICELIVE_ENDPOINT": "https://example.invalid"}
 """Settings that have to be there for a worker, and not for a look at its agents."""
+
+_OF_SETTINGS = "(settings)"
+"""How the resource is shown that has no name in the file."""
 
 _CHECK_S = 30.0
 """Longest wait for the worker's check: it imports the packages that Python tools come from."""
@@ -65,26 +68,37 @@ def shown(agents: Agents, name: str | None) -> str:
         return _yaml({"agents": {name: _plain(agents.agents[name])}})
     return _yaml(
         {
-            "resources": {key or "(settings)": _plain(value) for key, value in agents.resources.items()},
+            "resources": {key or _OF_SETTINGS: _plain(value) for key, value in agents.resources.items()},
             "currency": agents.currency,
             "prices": {key: _plain(value) for key, value in agents.prices.items()},
             "agents": {key: _plain(value) for key, value in agents.agents.items()},
-            "routes": [_plain(route) for route in agents.routes],
-            "default": agents.default,
+            "routes": [_plain(route) for route in agents.routing.routes],
+            "default": agents.routing.default,
         }
     )
 
 
 def explained(agents: Agents, facts: CallFacts) -> list[str]:
-    """Returns why who answers: one line per route that was looked at, and then the answer."""
-    chosen = agents.route(facts)
-    looked_at = agents.routes if chosen is None else agents.routes[: chosen + 1]
+    """Returns why who answers: one line per route that was looked at, the answer, and what it asks of the pool."""
+    routing = agents.routing
+    chosen = routing.route(facts)
+    looked_at = routing.routes if chosen is None else routing.routes[: chosen + 1]
     lines = []
     for index, route in enumerate(looked_at):
-        missed = file.misses(route, facts)
+        missed = route.misses(facts)
         lines.append(f"routes.{index} ({route.agent}): " + (f"does not fit: {', '.join(missed)}" if missed else "fits"))
-    name, _ = agents.choose(facts)
-    return [*lines, f"{name} answers" + (", the default: no route fits" if chosen is None else "")]
+    name, agent = agents.choose(facts)
+    lines.append(f"{name} answers" + (", the default: no route fits" if chosen is None else ""))
+    return [*lines, *_asked(agent, agents.resources)]
+
+
+def _asked(agent: Agent, resources: Mapping[str, Resource]) -> Iterator[str]:
+    labels = ", ".join(f"{name}={value}" for name, value in agent.labels.items())
+    yield f"priority {agent.priority}; " + (f"workers with {labels}" if labels else "any worker")
+    for name in agent.resource:
+        quota = resources[name].quota
+        limits = [f"{limit} {key.replace('_', ' ')}" for key, limit in quota if limit is not None]
+        yield f"resource {name or _OF_SETTINGS}: " + (", ".join(limits) or "no limits")
 
 
 def schema() -> dict[str, Any]:

@@ -11,6 +11,8 @@ resources:
     endpoint: https://my-resource.services.ai.azure.com
     # The key is in the environment or in a file of that name in SECRETS_DIR. Without api_key, Microsoft Entra signs in.
     api_key: {secret: SWEDEN_KEY}
+    # What the pool may use of it, all workers together. Callers wait, ringing, for what is used up.
+    quota: {connections_per_minute: 60, sessions: 40}
 
 # What a million tokens cost, by model; "*" is any other. Makes the cost in call records.
 currency: USD
@@ -45,7 +47,9 @@ agents:
       {% endif %}
       Transfer the caller when they ask for somebody, and hang up when they have said goodbye.
     greeting: {text: "Contoso, good {{ 'morning' if time.hour < 12 else 'day' }}. How can I help you?"}
-    resource: sweden
+    resource: [sweden, ""]  # in order of preference; "" is that of the settings
+    # labels: {region: westeurope}  # only workers with WORKER_LABELS=region=westeurope get its calls
+    priority: 7  # of 0 to 9: before the others when callers wait
     model: gpt-4.1-mini
     turn_detection:
       type: azure_semantic_vad_multilingual

@@ -37,6 +37,8 @@ class Answerer:
 
     agents: Agents
     agent: Agent
+    resource_name: str
+    """Which of the agent's resources its session is opened at; empty is that of the settings."""
     resource: Resource
     catalogue: Catalogue
     _clips: Clips
@@ -91,25 +93,45 @@ class Staff:
         """Takes changes of the agent file, for as long as it runs."""
         await self._book.watch()
 
-    def answerer(self, facts: CallFacts) -> Answerer:
-        """Returns who answers this call."""
-        agents = self._book.agents
+    def answerer(self, facts: CallFacts, resource: str | None = None) -> Answerer:
+        """Returns who answers this call, at the resource that the call was given, else at the agent's preferred one.
+
+        A resource that is not one of the agent's is passed over: the dispatcher may have read another file.
+        """
+        agents = self._book.current
         _, agent = agents.choose(facts)
         known, catalogue = self._catalogues[agent.name]
         if known is not agent:  # another file is being made ready in this very moment
             catalogue = Catalogue(agent, self._functions)
-        resource = agents.resources[agent.resource]
+        name = resource if resource is not None and resource in agent.resource else agent.resource[0]
         return Answerer(
             agents=agents,
             agent=agent,
-            resource=Resource(
-                endpoint=resource.endpoint,
-                credential=self._credentials.of(resource),
-                model=agent.model,
-                foundry_agent=agent.foundry_agent,
-            ),
+            resource_name=name,
+            resource=self._connectable(agents, agent, name),
             catalogue=catalogue,
             _clips=self._clips,
+        )
+
+    def resources(self) -> frozenset[str]:
+        """Returns the names of all resources that agents use; empty is that of the settings."""
+        return frozenset(name for agent in self._book.current.agents.values() for name in agent.resource)
+
+    def resource(self, name: str) -> Resource:
+        """Returns a resource in use as one of its agents connects to it; raises KeyError when no agent uses it."""
+        agents = self._book.current
+        agent = next((agent for agent in agents.agents.values() if name in agent.resource), None)
+        if agent is None:
+            raise KeyError(name)
+        return self._connectable(agents, agent, name)
+
+    def _connectable(self, agents: Agents, agent: Agent, name: str) -> Resource:
+        resource = agents.resources[name]
+        return Resource(
+            endpoint=resource.endpoint,
+            credential=self._credentials.of(resource),
+            model=agent.model,
+            foundry_agent=agent.foundry_agent,
         )
 
     async def _prepare(self, agents: Agents) -> None:
@@ -124,7 +146,8 @@ class Staff:
             raise ConfigError(problems)
         await self._clips.prepare(agents.agents.values())
         for agent in agents.agents.values():
-            await self._credentials.prepare(agents.resources[agent.resource])
+            for name in agent.resource:
+                await self._credentials.prepare(agents.resources[name])
         self._catalogues |= catalogues  # beside those of agents that are still in use
 
 

@@ -1,6 +1,6 @@
 """What is known of a call when it comes in: an agent is chosen by it, and its texts may name it.
 
-It parses no SIP; `worker/pjsip/` does, and fills this in.
+It parses no SIP: `dispatcher/sip/` and `worker/pjsip/` do, and `shared/agents/parties.py` says who is who.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ class CallFacts:
     """One INVITE, as far as agents are concerned. All of it but `trunk` and `at` is what the caller's side claims."""
 
     caller: str
-    """User part of From; empty when unknown."""
+    """User part of P-Asserted-Identity or From; empty when unknown."""
     called: str
-    """User part of the Request-URI; empty when unknown."""
+    """User part of the Request-URI or To; empty when unknown."""
     headers: Mapping[str, str]
     """Header fields by lower-case name, the first of each."""
     trunk: str

@@ -4,8 +4,7 @@ It reads no environment and no file (`shared/agents/file.py` does) but the heade
 nothing of Voice Live's own words beyond names of models, voices and detectors.
 """
 
-import ipaddress
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
@@ -27,8 +26,10 @@ from shared.agents.conduct import (
     Transfer,
     TransferTarget,
 )
-from shared.agents.parts import Line, Name, Part, Secret, Shorthand, Spoken, Strings
+from shared.agents.outline import Asks, Outline, Quota
+from shared.agents.parts import Line, Name, Part, Secret, Shorthand, Spoken
 from shared.agents.problems import COMBINATION
+from shared.agents.routes import Route
 from shared.agents.tools import (
     CollectDigitsTool,
     HangUpTool,
@@ -86,6 +87,7 @@ __all__ = [
     "OpenAIVoice",
     "Price",
     "PythonTool",
+    "Quota",
     "Reconnect",
     "Resource",
     "Route",
@@ -177,13 +179,11 @@ def _time_zone(name: str) -> str:
     return name
 
 
-class Agent(Part):
+class Agent(Asks):
     """Who answers a call: the model, how it speaks and listens, and how the call is conducted."""
 
     name: Name
     """Its key in the file; not written again."""
-    resource: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = ""
-    """Which of `resources` its sessions are opened at; empty is the one of AZURE_VOICELIVE_ENDPOINT."""
     model: Annotated[str, Field(pattern=r"^[^\x00-\x20]{0,200}$")] = ""
     """Model that answers; VOICE_LIVE_MODEL where it is not written."""
     foundry_agent: FoundryAgent | None = None
@@ -256,6 +256,8 @@ class Resource(Part):
     """URL of the resource."""
     api_key: Secret | None = None
     """Its API key, as {secret: NAME}; without it Microsoft Entra signs in."""
+    quota: Quota = Field(default_factory=Quota)
+    """How much of it the pool may use."""
 
 
 Amount = Annotated[float, Field(ge=0)]
@@ -278,28 +280,7 @@ class Price(Part):
     """Audio out."""
 
 
-def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        ipaddress.ip_network(value)
-    return values
-
-
-class Route(Part):
-    """Which calls an agent gets: those for which everything given here is true. In globs * is any text, ? any sign."""
-
-    agent: Name
-    """Who answers."""
-    called: Strings = ()
-    """Globs, one of which fits the called number."""
-    caller: Strings = ()
-    """Globs, one of which fits the caller's number."""
-    header: dict[Line, Line] = Field(default_factory=dict)
-    """Header fields of the INVITE and globs, all of which fit."""
-    trunk: Annotated[Strings, AfterValidator(_networks)] = ()
-    """Networks, one of which the INVITE came from."""
-
-
-class AgentFile(Part):
+class AgentFile(Outline):
     """The whole file, before defaults are put under its agents."""
 
     resources: dict[Name, Resource] = Field(default_factory=dict)
@@ -310,11 +291,3 @@ class AgentFile(Part):
     """Currency of the prices."""
     transfers: dict[Name, Transfer] = Field(default_factory=dict)
     """Where every agent can transfer callers to, by name."""
-    defaults: dict[str, Any] = Field(default_factory=dict)
-    """What all agents have in common, unless they say otherwise; the keys are those of an agent."""
-    agents: dict[Name, dict[str, Any]] = Field(min_length=1)
-    """Who answers, by name."""
-    routes: tuple[Route, ...] = ()
-    """Who answers which call; the first that fits."""
-    default: Name | None = None
-    """Who answers calls that no route fits; needed unless there is one agent only."""

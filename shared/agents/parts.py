@@ -52,6 +52,27 @@ class ImpliedType:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OneOrMany:
+    """Annotation of a tuple: in the file a list that is not empty, or what would be its only element."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: CoreHandler) -> CoreSchema:
+        several = core_schema.no_info_after_validator_function(_not_empty, handler(source))
+        return core_schema.no_info_before_validator_function(
+            lambda value: value if isinstance(value, list | tuple) else (value,), several
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: JsonHandler) -> JsonSchemaValue:
+        several = handler(schema)
+        return {"anyOf": [several["items"], {**several, "minItems": 1}]}
+
+
+def _not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("must not be empty; leave it out")
+    return values
+
+
 SECRETS = "secrets"
 """Key of the validation context under which a callable gives the secret of a name, or raises ValueError."""
 
@@ -102,10 +123,6 @@ def _web_address(value: str) -> str:
     return value
 
 
-def _strings(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
-
-
 Line = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_one_line)]
 Spoken = Annotated[str, Field(min_length=1, max_length=2_000)]
 """A text that is said to the caller."""
@@ -119,18 +136,5 @@ Digit = Annotated[str, Field(pattern=r"^[0-9A-D*#]$")]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 WebAddress = Annotated[Line, AfterValidator(_web_address)]
 
-_STRINGS_SCHEMA: JsonSchemaValue = {
-    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
-}
-
-
-def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
-    if not values:
-        raise ValueError("must not be empty; leave it out")
-    return values
-
-
-Strings = Annotated[
-    tuple[Line, ...], AfterValidator(_not_empty), BeforeValidator(_strings), WithJsonSchema(_STRINGS_SCHEMA)
-]
+Strings = Annotated[tuple[Line, ...], OneOrMany()]
 """One text, or a list of them."""

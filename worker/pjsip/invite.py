@@ -5,34 +5,37 @@ It does not validate SIP: pjsip has parsed the message before. Nothing here is l
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import islice
-from types import MappingProxyType
-from urllib.parse import unquote
+from dataclasses import dataclass, field, replace
 
+from shared.agents import parties
 from shared.errors import PeerError
 from shared.ids import CallId, call_id_for
+from shared.messages import Dialog
 from shared.token import HEADER, URI_PARAMETER
+
+_FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
+"""A header goes on in the next line (RFC 3261 section 7.3.1)."""
 
 _G711_BY_PAYLOAD_TYPE = {"0": "PCMU", "8": "PCMA"}
 """Static RTP payload types (RFC 3551 section 6)."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
+_VALUE = re.compile(r'(?:"(?:[^"\\]|\\.)*(?:"|$)|<[^>]*(?:>|$)|[^,"<])+')
+"""One of several values of a header: commas in quotes and in <> separate none (RFC 3261 section 7.3)."""
+
+_SENT_BY = re.compile(r"SIP\s*/\s*2\.0\s*/\s*\w+\s+(?P<host>\[[^\]]*\]|[^\s:;,]+)(?:\s*:\s*(?P<port>\d{1,5}))?")
+"""What follows the protocol in a Via (RFC 3261 section 20.42)."""
+
+SIP_PORT = 5060
+
 _COMPACT = {
-    "a": "accept-contact", "b": "referred-by", "c": "content-type", "e": "content-encoding", "f": "from",
-    "i": "call-id", "k": "supported", "l": "content-length", "m": "contact", "o": "event", "r": "refer-to",
-    "s": "subject", "t": "to", "u": "allow-events", "v": "via", "x": "session-expires", "y": "identity",
+    "a": "accept-contact", "b": "referred-by", "c": "content-type", "d": "request-disposition",
+    "e": "content-encoding", "f": "from", "i": "call-id", "j": "reject-contact", "k": "supported",
+    "l": "content-length", "m": "contact", "o": "event", "r": "refer-to", "s": "subject", "t": "to",
+    "u": "allow-events", "v": "via", "x": "session-expires", "y": "identity",
 }  # fmt: skip
 """Compact forms of headers (RFC 3261 section 7.3.3 and the RFCs that came later)."""
-
-MAX_HEADERS = 64
-MAX_HEADER_CHARS = 1024
-MAX_USER_CHARS = 128
-"""What of an INVITE is kept for the length of its call."""
-
-_HIDDEN = frozenset(("id", "user", "header"))
-"""Privacy values that ask for the caller not to be named (RFC 3323 section 4.2, RFC 3325 section 9.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +48,58 @@ class Invite:
     codec: str
     """PCMU or PCMA: the first one offered, which pjsip will choose. PCMU when the offer comes with the ACK."""
     caller: str = field(repr=False)
-    """User part of P-Asserted-Identity (RFC 3325), which the SBC vouches for, else of From. Empty when it is not known
-    or not to be known: anonymous, or with a Privacy that says so."""
+    """As `parties.caller` has it."""
     called: str = field(repr=False)
-    """User part of the Request-URI: a dispatcher changes its host only (in redirect mode too). That of To when it has
-    none. To alone would be what was dialled before any diversion."""
+    """As `parties.called` has it."""
     headers: Mapping[str, str] = field(repr=False)
-    """Name in lower case and long form -> value of its first occurrence, without the lease; MAX_HEADERS of them at
-    most, values cut after MAX_HEADER_CHARS."""
+    """Name in lower case and long form -> value of its first occurrence, as `parties.kept` has them."""
+    dialog: Dialog = field(repr=False)
+    """What the INVITE says of the dialog that an answer will make; `local` is still empty: see `answered`."""
+    dispatcher: tuple[str, int] | None
+    """Own address of the dispatcher that sent the INVITE on, from its topmost Via; None in redirect mode."""
+
+    @property
+    def bye_through(self) -> tuple[str, int] | None:
+        """That address, if requests of ours in the dialog go to it too; None when they go to one that others share."""
+        route = next(iter(self.dialog.routes), b"").decode("utf-8", "surrogateescape")
+        named = re.search(r"sips?:(?:[^@>]*@)?(\[[^\]]*\]|[^:;>]+)(?::(\d{1,5}))?", route)
+        return self.dispatcher if named and _address(named[1], named[2]) == self.dispatcher else None
+
+
+def encoded(text: str) -> bytes:
+    """Returns the bytes of a message, or of a part of it, that pjsua2 has handed over as text."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def answered(dialog: Dialog, response: bytes) -> Dialog:
+    """Returns the dialog that this 2xx has made: its To, with our tag, is the From of our own requests."""
+    _, headers = _headers(response.partition(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape"))
+    return replace(dialog, local=encoded(headers["to"][0]))
 
 
 def parse(message: str) -> Invite:
     """Returns what the INVITE says; raises PeerError (400, 488) for one that cannot be served."""
     head, _, body = message.partition("\r\n\r\n")
-    request_line, headers = _headers(head)
+    request_line, everything = _headers(head)
+    headers = {name: values[0] for name, values in everything.items()}
     if "call-id" not in headers:
         raise PeerError("no Call-ID")
+    lease = headers.get(HEADER.lower(), "")
     return Invite(
         call_id=call_id_for(headers["call-id"], _tag(headers.get("from", ""))),
-        lease_token=headers.get(HEADER.lower(), "") or _parameter(request_line, URI_PARAMETER),
+        lease_token=lease or _parameter(request_line, URI_PARAMETER),
         codec=offered_codec(body),
-        caller=_caller(headers),
-        called=user_part(_target(request_line)) or user_part(headers.get("to", "")),
-        headers=_kept(headers),
+        caller=parties.caller(headers),
+        called=parties.called(_target(request_line), headers),
+        headers=parties.kept(headers),
+        dialog=Dialog(
+            call_id=encoded(headers["call-id"]),
+            local=b"",
+            remote=encoded(headers.get("from", "")),
+            target=encoded(_contact(headers.get("contact", ""))),
+            routes=[encoded(value) for value in _split(everything.get("record-route", []))],
+        ),
+        dispatcher=_sent_by(headers.get("via", "")) if lease else None,
     )
 
 
@@ -83,53 +115,39 @@ def offered_codec(sdp: str) -> str:
     raise PeerError("no PCMU or PCMA in the offer", sip_status=488)
 
 
-def user_part(address: str) -> str:
-    """Returns whom the first address of a header, or a bare URI, names: user part or telephone number, else empty.
-
-    Escapes are decoded; a password, and parameters such as those of `+4930123;ext=1` (RFC 3966), are left out.
-    """
-    before, bracket, after = _QUOTED.sub("", address).partition("<")
-    bare = not bracket or "," in before
-    uri = before.partition(",")[0].strip() if bare else after.partition(">")[0]
-    scheme, _, rest = uri.partition(":")
-    match scheme.strip().lower():
-        case "sip" | "sips":
-            user, at, _ = rest.partition("@")
-            number = user.partition(";")[0].partition(":")[0] if at else ""
-        case "tel":
-            number = rest.partition(";")[0]
-        case _:
-            number = ""
-    # Decoded last: an escaped semicolon belongs to the name. A line break in it would be one in somebody's header.
-    return "".join(filter(str.isprintable, unquote(number).strip()))[:MAX_USER_CHARS]
-
-
-def _caller(headers: Mapping[str, str]) -> str:
-    privacy = {value.strip().lower() for value in headers.get("privacy", "").split(";")}
-    if privacy & _HIDDEN:
-        return ""
-    caller = user_part(headers.get("p-asserted-identity", "")) or user_part(headers.get("from", ""))
-    return "" if caller.lower() == "anonymous" else caller
-
-
 def _target(request_line: str) -> str:
     return next(iter(request_line.split()[1:]), "")
 
 
-def _kept(headers: Mapping[str, str]) -> Mapping[str, str]:
-    kept = ((name, value[:MAX_HEADER_CHARS]) for name, value in headers.items() if name != HEADER.lower())
-    return MappingProxyType(dict(islice(kept, MAX_HEADERS)))
-
-
-def _headers(head: str) -> tuple[str, dict[str, str]]:
-    unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ")
-    request_line, *lines = unfolded.split("\r\n")
-    headers: dict[str, str] = {}
+def _headers(head: str) -> tuple[str, dict[str, list[str]]]:
+    """Returns the first line and, by name in lower case and long form, the values of all headers of that name."""
+    first_line, *lines = _FOLD.sub(" ", head).split("\r\n")
+    headers: dict[str, list[str]] = {}
     for line in lines:
         name, _, value = line.partition(":")
         name = name.strip().lower()
-        headers.setdefault(_COMPACT.get(name, name), value.strip())
-    return request_line, headers
+        headers.setdefault(_COMPACT.get(name, name), []).append(value.strip())
+    return first_line, headers
+
+
+def _split(headers: list[str]) -> list[str]:
+    return [value.strip() for header in headers for value in _VALUE.findall(header) if value.strip()]
+
+
+def _contact(header: str) -> str:
+    """Returns the URI of the first Contact."""
+    value = next(iter(_split([header])), "")
+    bracketed = re.search(r"<([^>]*)>", _QUOTED.sub("", value))
+    return bracketed[1].strip() if bracketed else value.partition(";")[0].strip()
+
+
+def _sent_by(via: str) -> tuple[str, int] | None:
+    found = _SENT_BY.match(via)
+    return _address(found["host"], found["port"]) if found else None
+
+
+def _address(host: str, port: str | None) -> tuple[str, int]:
+    return host.strip("[]"), int(port or SIP_PORT)
 
 
 def _tag(address: str) -> str:

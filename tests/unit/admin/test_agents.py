@@ -186,6 +186,7 @@ def test_an_agent_is_shown_with_its_defaults_and_without_secrets(sample: Path) -
     shown = yaml.safe_load(result.output)["agents"]["reception"]
     assert shown["timezone"] == "Europe/Berlin"
     assert shown["silence"]["after_s"] == 12.0
+    assert (shown["resource"], shown["labels"], shown["priority"]) == (["sweden", ""], {}, 7)
     assert shown["tools"][3]["headers"] == {"Authorization": "**********"}
 
 
@@ -216,13 +217,33 @@ def test_it_is_said_who_answers_and_why(sample: Path) -> None:
         "routes.0 (reception): does not fit: called",
         "routes.1 (berater): fits",
         "berater answers",
+        "priority 5; any worker",
+        "resource (settings): no limits",
     ]
     assert voicepool("route", "--file", sample).output.splitlines() == [
         "routes.0 (reception): does not fit: called",
         "routes.1 (berater): does not fit: caller, header.X-Language",
         "routes.2 (reception): does not fit: trunk",
         "plain answers, the default: no route fits",
+        "priority 5; any worker",
+        "resource (settings): no limits",
     ]
+
+
+def test_it_is_said_what_the_answering_agent_asks_of_the_pool(sample: Path) -> None:
+    sample.write_text(sample.read_text("utf-8").replace("# labels:", "labels:"), "utf-8")
+    assert voicepool("route", "--called", "+4930123450", "--file", sample).output.splitlines()[-4:] == [
+        "reception answers",
+        "priority 7; workers with region=westeurope",
+        "resource sweden: 60 connections per minute, 40 sessions",
+        "resource (settings): no limits",
+    ]
+
+
+def test_the_quota_of_the_settings_is_shown_with_their_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_LIVE_SESSIONS", "12")
+    assert yaml.safe_load(voicepool("show").output)["resources"]["(settings)"]["quota"] == {"sessions": 12}
+    assert voicepool("route").output.splitlines()[-1] == "resource (settings): 12 sessions"
 
 
 def test_a_header_without_a_value_is_a_usage_error(sample: Path) -> None:

@@ -33,12 +33,16 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def book(path: Path | None, prepare: Prepare | None = None) -> AgentBook:
+async def nothing_to_prepare(_: Agents) -> None:
+    pass
+
+
+def book(path: Path | None, prepare: Prepare = nothing_to_prepare) -> AgentBook:
     values = {"LEASE_SECRET": "0123456789abcdef", "AZURE_VOICELIVE_ENDPOINT": "https://a.example"}
     return AgentBook(load(WorkerSettings, **values, AGENTS_FILE=str(path or ""), AGENTS_RELOAD_S=0.001), prepare)
 
 
-async def opened(path: Path | None, prepare: Prepare | None = None) -> AgentBook:
+async def opened(path: Path | None, prepare: Prepare = nothing_to_prepare) -> AgentBook:
     agents = book(path, prepare)
     await agents.open()
     return agents
@@ -47,7 +51,7 @@ async def opened(path: Path | None, prepare: Prepare | None = None) -> AgentBook
 async def test_without_a_file_the_settings_are_the_agent(path: Path) -> None:
     agents = await opened(None)
     await agents.reload()
-    assert agents.choose(FACTS)[0] == "default"
+    assert agents.current.choose(FACTS)[0] == "default"
 
 
 async def test_a_bad_file_at_the_start_is_refused(path: Path) -> None:
@@ -58,12 +62,12 @@ async def test_a_bad_file_at_the_start_is_refused(path: Path) -> None:
 
 async def test_a_changed_file_is_taken_and_running_calls_keep_their_agent(path: Path) -> None:
     agents = await opened(path)
-    _, before = agents.choose(FACTS)
+    _, before = agents.current.choose(FACTS)
     write(path, "{agents: {first: {goodbye: Bye.}, second: }, default: first}")
     with capture_logs() as logs:
         await agents.reload()
     assert logs == [{"event": "agents.reloaded", "agents": 2, "log_level": "info"}]
-    assert agents.choose(FACTS)[1].goodbye == "Bye."
+    assert agents.current.choose(FACTS)[1].goodbye == "Bye."
     assert before.goodbye == "Goodbye."
 
 
@@ -75,7 +79,7 @@ async def test_a_swapped_symbolic_link_is_a_change(path: Path, tmp_path: Path) -
     (tmp_path / "new").symlink_to(other)
     (tmp_path / "new").replace(link)
     await agents.reload()
-    assert agents.choose(FACTS)[0] == "other"
+    assert agents.current.choose(FACTS)[0] == "other"
 
 
 async def test_the_same_content_is_not_taken_again(path: Path) -> None:
@@ -87,7 +91,7 @@ async def test_the_same_content_is_not_taken_again(path: Path) -> None:
     agents = await opened(path, prepare)
     write(path, FIRST)
     await agents.reload()
-    assert prepared == [agents.agents]
+    assert prepared == [agents.current]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ async def test_a_bad_file_keeps_the_old_agents_and_is_reported_once(
     path: Path, spoil: Callable[[Path], object]
 ) -> None:
     agents = await opened(path)
-    before = agents.agents
+    before = agents.current
     spoil(path)
     with capture_logs() as logs:
         await agents.reload()
@@ -111,7 +115,7 @@ async def test_a_bad_file_keeps_the_old_agents_and_is_reported_once(
     assert line["event"] == "agents.refused"
     [problem] = line["problems"]
     assert problem.startswith("agents.yaml: ")
-    assert agents.agents is before
+    assert agents.current is before
 
 
 async def test_a_file_that_is_mended_is_taken(path: Path) -> None:
@@ -134,7 +138,7 @@ async def test_what_cannot_be_made_ready_is_refused(path: Path) -> None:
     with capture_logs() as logs:
         await agents.reload()
     assert logs == [{"event": "agents.refused", "problems": ["agents.second: no such function"], "log_level": "error"}]
-    assert agents.choose(FACTS)[0] == "first"
+    assert agents.current.choose(FACTS)[0] == "first"
 
 
 async def test_calls_get_the_old_agents_until_the_new_ones_are_ready(path: Path) -> None:
@@ -150,9 +154,9 @@ async def test_calls_get_the_old_agents_until_the_new_ones_are_ready(path: Path)
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
         tasks.create_task(agents.reload())
         await started.wait()
-        assert agents.choose(FACTS)[0] == "first"
+        assert agents.current.choose(FACTS)[0] == "first"
         ready.set()
-    assert agents.choose(FACTS)[0] == "second"
+    assert agents.current.choose(FACTS)[0] == "second"
 
 
 async def test_the_watch_sees_a_change(path: Path) -> None:

@@ -111,6 +111,49 @@ async def test_each_resource_is_signed_in_to_with_its_own_key(payroll: Payroll, 
     assert found == [("https://one.example", "key-one", "m1"), ("https://two.example", "key-two", "m2")]
 
 
+TWO_RESOURCES = """
+    resources: {two: {endpoint: "https://two.example"}, three: {endpoint: "https://three.example"}}
+    agents: {a: {resource: [two, ""], model: m1}, b: {resource: [three], model: m2}}
+    default: a
+"""
+
+
+async def test_a_call_goes_to_the_resource_it_was_given_if_it_is_one_of_its_agents(payroll: Payroll) -> None:
+    staff = await payroll.employ(TWO_RESOURCES)
+    found = {}
+    for given in (None, "two", "", "three", "nowhere"):
+        answerer = staff.answerer(facts(), given)
+        found[given] = answerer.resource_name, answerer.resource.endpoint
+    preferred = ("two", "https://two.example")
+    assert found == {
+        None: preferred,
+        "two": preferred,
+        "": ("", "https://one.example"),
+        "three": preferred,
+        "nowhere": preferred,
+    }
+
+
+async def test_every_resource_in_use_can_be_connected_to_without_a_call(payroll: Payroll) -> None:
+    staff = await payroll.employ(TWO_RESOURCES)
+    assert staff.resources() == {"", "two", "three"}
+    found = {name: (staff.resource(name).endpoint, staff.resource(name).model) for name in staff.resources()}
+    assert found == {
+        "": ("https://one.example", "m1"),
+        "two": ("https://two.example", "m1"),
+        "three": ("https://three.example", "m2"),
+    }
+    with pytest.raises(KeyError):
+        staff.resource("nowhere")
+
+
+async def test_a_resource_that_no_agent_uses_is_not_one_in_use(payroll: Payroll) -> None:
+    staff = await payroll.employ("resources: {two: {endpoint: 'https://two.example'}}\nagents: {a: {resource: two}}")
+    assert staff.resources() == {"two"}
+    with pytest.raises(KeyError):
+        staff.resource("")
+
+
 async def test_clips_are_ready_in_the_calls_format(payroll: Payroll) -> None:
     staff = await payroll.employ("agents: {a: {fallback: {say: Sorry.}}, b: }\ndefault: a\n")
     answerer = staff.answerer(facts())

@@ -7,13 +7,14 @@ import pytest
 from pydantic import SecretStr
 
 from shared.agents.facts import CallFacts
-from shared.agents.file import base, from_settings, load, misses
+from shared.agents.file import base, from_settings, load
 from shared.agents.model import (
     AzureSemanticVad,
     AzureStandardVoice,
     FoundryAgent,
     HttpTool,
     OpenAIVoice,
+    Quota,
     Resource,
     Route,
     ServerVad,
@@ -143,6 +144,80 @@ def test_prices_and_currency_come_with_the_agents() -> None:
     assert found.prices["*"].output_audio == 6
 
 
+# ---- What an agent asks of the pool ----
+
+RESOURCES = "resources: {west: {endpoint: 'https://w.example'}, east: {endpoint: 'https://e.example'}}\n"
+
+
+def test_an_agent_asks_for_the_resource_of_the_settings_any_worker_and_the_middle_priority() -> None:
+    agent = agents("agents: {a: }").agents["a"]
+    assert (agent.resource, agent.labels, agent.priority) == (("",), {}, 5)
+
+
+def test_resources_are_one_or_several_in_order_of_preference() -> None:
+    found = agents(
+        RESOURCES + "defaults: {resource: west}\nagents: {a: , b: {resource: [east, west, '']}}\ndefault: a"
+    ).agents
+    assert (found["a"].resource, found["b"].resource) == (("west",), ("east", "west", ""))
+
+
+def test_labels_are_inherited_one_by_one_and_null_takes_one_back() -> None:
+    found = agents(
+        """
+        defaults: {labels: {pool: gold, region: westeurope}, priority: 7}
+        agents: {a: {labels: {region: swedencentral, codec: g711}}, b: {labels: {pool: null}, priority: 0}}
+        default: a
+        """
+    ).agents
+    assert found["a"].labels == {"pool": "gold", "region": "swedencentral", "codec": "g711"}
+    assert found["b"].labels == {"region": "westeurope"}
+    assert (found["a"].priority, found["b"].priority) == (7, 0)
+
+
+def test_a_resource_has_the_limits_that_are_given() -> None:
+    text = "resources: {west: {endpoint: 'https://w.example', quota: {connections_per_minute: 60, sessions: 20}}}"
+    quota = agents(text + "\nagents: {a: }").resources["west"].quota
+    assert quota == Quota(connections_per_minute=60, sessions=20)
+    assert quota.tokens_per_minute is None
+
+
+@pytest.mark.parametrize(
+    ("agent", "problem"),
+    [
+        ("{resource: north}", "agents.a.resource: north is not one of resources (west, east)"),
+        ("{resource: [west, north]}", "agents.a.resource.1: north is not one of resources (west, east)"),
+        ("{resource: []}", "agents.a.resource: must not be empty; leave it out"),
+        ("{resource: [west, west]}", "agents.a.resource: has a name twice"),
+        ("{resource: 3}", "agents.a.resource: must be text: put it in quotes"),
+        ("{labels: gold}", "agents.a.labels: must be a mapping"),
+        ("{labels: {floor: 3}}", "agents.a.labels.floor: must be text: put it in quotes"),
+        ("{labels: {Pool: gold}}", "agents.a.labels.Pool: "),
+        ("{labels: {pool: 'very golden'}}", "agents.a.labels.pool: "),
+        ("{labels: {pool: ''}}", "agents.a.labels.pool: "),
+        ("{priority: 10}", "agents.a.priority: "),
+        ("{priority: -1}", "agents.a.priority: "),
+    ],
+)
+def test_what_an_agent_cannot_ask_for_is_refused(agent: str, problem: str) -> None:
+    [found] = problems(RESOURCES + f"agents: {{a: {agent}}}")
+    assert found.startswith(problem)
+
+
+def test_a_default_that_cannot_be_asked_for_is_refused_where_it_stands() -> None:
+    text = "defaults: {resource: [north]}\nagents: {a: , b: {resource: south}}\ndefault: a"
+    assert problems(RESOURCES + text) == [
+        "defaults.resource.0: north is not one of resources (west, east)",
+        "agents.b.resource: south is not one of resources (west, east)",
+    ]
+
+
+@pytest.mark.parametrize("quota", ["{sessions: 0}", "{connections_per_minute: many}", "{sesions: 3}", "5"])
+def test_a_bad_quota_is_refused(quota: str) -> None:
+    text = f"resources: {{west: {{endpoint: 'https://w.example', quota: {quota}}}}}\nagents: {{a: }}"
+    [problem] = problems(text)
+    assert problem.startswith("resources.west.quota")
+
+
 # ---- The pool without a file ----
 
 
@@ -160,6 +235,12 @@ def test_without_a_file_one_agent_is_made_of_the_settings() -> None:
     assert agent.voice == OpenAIVoice(type="openai", name="alloy")
     assert agent.greeting is not None
     assert found.resources == {"": Resource(endpoint="https://a.example", api_key=SecretStr("k"))}
+    assert (agent.resource, agent.labels, agent.priority) == (("",), {}, 5)
+
+
+def test_the_resource_of_the_settings_has_their_quota() -> None:
+    found = from_settings(base(settings(VOICE_LIVE_SESSIONS="20", VOICE_LIVE_TOKENS_PER_MINUTE="")))
+    assert found.resources[""].quota == Quota(sessions=20)
 
 
 def test_a_greeting_that_is_switched_off_is_none() -> None:
@@ -210,8 +291,8 @@ def test_one_agent_answers_everything() -> None:
 
 def test_a_route_that_asks_for_a_header_does_not_fit_a_call_without_it() -> None:
     route = Route.model_validate({"agent": "a", "header": {"X-Any": "*"}})
-    assert misses(route, facts()) == ["header.X-Any"]
-    assert misses(route, facts(x_any="")) == []
+    assert route.misses(facts()) == ["header.X-Any"]
+    assert route.misses(facts(x_any="")) == []
 
 
 # ---- What is wrong with a file ----
@@ -305,9 +386,24 @@ def test_a_foundry_agent_is_refused_with_an_api_key() -> None:
     agents: {a: {resource: key}, b: , c: {resource: entra}}
     default: a
     """
-    text_of = "foundry_agent: needs Microsoft Entra, and its resource has an API key"
-    assert problems(text) == [f"agents.a.{text_of}"]
-    assert problems(text, below=WITH_KEY) == [f"agents.a.{text_of}", f"agents.b.{text_of}"]
+    needs = "foundry_agent: needs Microsoft Entra, and"
+    assert problems(text) == [f"agents.a.{needs} resource key has an API key"]
+    assert problems(text, below=WITH_KEY) == [
+        f"agents.a.{needs} resource key has an API key",
+        f"agents.b.{needs} the resource of the settings has an API key",
+    ]
+
+
+def test_each_resource_of_a_foundry_agent_must_have_entra() -> None:
+    text = """
+    resources: {entra: {endpoint: "https://e.example"}, key: {endpoint: "https://k.example", api_key: {secret: KEY}}}
+    agents: {a: {foundry_agent: {name: helpdesk, project: telephony}, resource: [entra, key, ""]}}
+    """
+    needs = "agents.a.foundry_agent: needs Microsoft Entra, and"
+    assert problems(text, below=WITH_KEY) == [
+        f"{needs} resource key has an API key",
+        f"{needs} the resource of the settings has an API key",
+    ]
 
 
 def test_a_file_that_is_too_long_is_refused() -> None:
@@ -329,8 +425,8 @@ def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
 def test_texts_that_yaml_takes_for_something_else_stay_texts() -> None:
     agent = agents("agents: {a: {language: no, goodbye: 2026-01-01, instructions: 12:30}}").agents["a"]
     assert (agent.language, agent.goodbye, agent.instructions) == ("no", "2026-01-01", "12:30")
-    assert agents("{agents: {a: }, routes: [{called: +4930, agent: a}]}").routes[0].called == ("+4930",)
-    assert agents("{agents: {a: }, routes: [{called: 0049, agent: a}]}").routes[0].called == ("0049",)
+    assert agents("{agents: {a: }, routes: [{called: +4930, agent: a}]}").routing.routes[0].called == ("+4930",)
+    assert agents("{agents: {a: }, routes: [{called: 0049, agent: a}]}").routing.routes[0].called == ("0049",)
 
 
 @pytest.mark.parametrize(

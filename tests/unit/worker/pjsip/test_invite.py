@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.agents.parties import MAX_HEADER_CHARS, MAX_HEADERS, user_part
 from shared.errors import PeerError
 from shared.ids import call_id_for
-from worker.pjsip.invite import MAX_HEADER_CHARS, MAX_HEADERS, offered_codec, parse, user_part
+from shared.messages import Dialog
+from worker.pjsip.invite import answered, offered_codec, parse
 
 HEAD = [
     "INVITE sip:bot@192.0.2.1:5070 SIP/2.0",
@@ -153,3 +155,86 @@ def test_arbitrary_text_is_refused_or_read(text: str) -> None:
         parse(text)
     except PeerError as error:
         assert error.sip_status in (400, 488)
+
+
+ROUTED = [
+    *HEAD,
+    'm: "Alice, at home <here>" <sip:alice@192.0.2.9:5062;transport=udp>;q=0.5, <sip:other@192.0.2.8>',
+    "Record-Route: <sip:token@192.0.2.2;lr>, <sip:sbc,1@192.0.2.9;lr>",
+    "Record-Route: <sip:192.0.2.10;lr>",
+]
+
+
+def test_an_invite_says_what_a_bye_needs_as_it_stands() -> None:
+    invite = parse(message(ROUTED))
+    dialog = answered(
+        invite.dialog, b"SIP/2.0 200 OK\r\nTo: <sip:bot@192.0.2.1>;tag=w\r\nContact: <sip:w>\r\n\r\nv=0\r\n"
+    )
+    assert dialog == Dialog(
+        call_id=b"12@example.com",
+        local=b"<sip:bot@192.0.2.1>;tag=w",
+        remote=b'"Somebody; tag=no" <sip:alice@example.com;x=y>;tag=abc123',
+        target=b"sip:alice@192.0.2.9:5062;transport=udp",
+        routes=[b"<sip:token@192.0.2.2;lr>", b"<sip:sbc,1@192.0.2.9;lr>", b"<sip:192.0.2.10;lr>"],
+    )
+
+
+def test_bytes_that_are_no_utf_8_stay_what_they_are() -> None:
+    name = b'"\xe9" <sip:a@h>;tag=1'
+    head = [*HEAD[:2], "From: " + name.decode("utf-8", "surrogateescape"), *HEAD[3:]]
+    assert parse(message(head)).dialog.remote == name
+
+
+@pytest.mark.parametrize(
+    ("contact", "target"),
+    [
+        ("sip:alice@h:5062", b"sip:alice@h:5062"),
+        ("sip:alice@h;expires=60", b"sip:alice@h"),
+        ("<sip:alice@h;lr>;expires=60", b"sip:alice@h;lr"),
+        ('"a \\" <no>" <sip:alice@h>', b"sip:alice@h"),
+        ('"never closed <sip:alice@h>', b"sip:alice@h"),
+        ("", b""),
+    ],
+)
+def test_the_target_is_the_uri_of_the_contact(contact: str, target: bytes) -> None:
+    assert parse(message([*HEAD, f"Contact: {contact}"])).dialog.target == target
+
+
+@pytest.mark.parametrize(
+    ("via", "dispatcher"),
+    [
+        ("SIP/2.0/UDP 192.0.2.2:5070;branch=z9hG4bKx", ("192.0.2.2", 5070)),
+        ("SIP/2.0/UDP 192.0.2.2;branch=z9hG4bKx, SIP/2.0/UDP 192.0.2.3:5070", ("192.0.2.2", 5060)),
+        ("SIP / 2.0 / UDP  [2001:db8::1] : 5070;branch=z9hG4bKx", ("2001:db8::1", 5070)),
+        ("SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bKx", ("2001:db8::1", 5070)),
+        ("", None),
+    ],
+)
+def test_the_dispatcher_is_who_sent_the_invite_on(via: str, dispatcher: tuple[str, int] | None) -> None:
+    assert parse(message([HEAD[0], f"Via: {via}", *HEAD[2:]])).dispatcher == dispatcher
+
+
+def test_a_redirected_invite_comes_through_no_dispatcher() -> None:
+    head = ["INVITE sip:192.0.2.1:5070;voicepool-lease=abc-_1 SIP/2.0", *HEAD[1:5]]
+    assert parse(message(head)).dispatcher is None
+
+
+@pytest.mark.parametrize(
+    ("route", "through"),
+    [
+        ("<sip:token@192.0.2.2;lr>", ("192.0.2.2", 5060)),
+        ("<sip:token@192.0.2.2:5060;lr>", ("192.0.2.2", 5060)),
+        ("<sip:token@192.0.2.100;lr>", None),
+        ("<sip:192.0.2.2:5061;lr>", None),
+    ],
+)
+def test_a_bye_goes_to_the_dispatchers_own_address_unless_they_share_one(
+    route: str, through: tuple[str, int] | None
+) -> None:
+    assert parse(message([*HEAD, f"Record-Route: {route}"])).bye_through == through
+
+
+@given(st.text(alphabet='"<>,;\\: sip@', max_size=200))
+def test_any_contact_and_route_can_be_read(text: str) -> None:
+    invite = parse(message([*HEAD, f"Contact: {text}", f"Record-Route: {text}"]))
+    assert invite.bye_through in (None, invite.dispatcher)
