@@ -80,7 +80,8 @@ class SilentWorker:
 
     def _hung_up(self, call: AnsweredCall) -> None:
         if lease := self._admitted.pop(call.invite.call_id, None):
-            self._tasks.create_task(self._release(lease))
+            end = CallEnd.CALLER_HANGUP if call.status == 200 else CallEnd.CALLER_CANCELLED
+            self._tasks.create_task(self._release(lease, end))
 
     async def _admit(self, call: AnsweredCall) -> None:
         call_id = call_id_for(call.invite.call_id, call.invite.from_tag)
@@ -93,9 +94,10 @@ class SilentWorker:
         else:
             self._admitted[call.invite.call_id] = lease
             self._sip.answer(call, 200)
+            if call.status != 200:  # cancelled meanwhile
+                self._hung_up(call)
 
-    async def _release(self, lease: Lease) -> None:
-        end = CallEnd.CALLER_HANGUP
+    async def _release(self, lease: Lease, end: CallEnd) -> None:
         record = CallRecord(
             call_id=lease.call_id,
             lease_id=lease.lease_id,

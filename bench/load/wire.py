@@ -1,25 +1,19 @@
-"""SIP over one UDP socket: messages in and out with their times, and requests that are retransmitted.
+"""SIP over one UDP socket: messages in and out with their times, and ICMP errors to those whose request it was.
 
-It knows no calls; `sip.py` does, and says what both leave out.
+It sends nothing again and knows no calls: `transaction.py` and `sip.py` do, and say what all of them leave out.
 """
 
 import asyncio
+import errno
 import itertools
 import re
 import secrets
+import select
 import socket
 import struct
-import time
-from collections.abc import Callable, Sequence
-
-T1_S = 0.5
-"""Estimate of the round trip: the first retransmission interval (RFC 3261 section 17.1.1.1)."""
-
-T2_S = 4.0
-"""Longest retransmission interval of everything but an INVITE request (RFC 3261 section 17.1.2.2)."""
-
-LIFETIME_S = 64 * T1_S
-"""Longest wait for an answer, and how long a finished dialog is kept for retransmissions of its peer."""
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
 
 BATCH = 64
 """Datagrams read before other tasks get their turn."""
@@ -27,16 +21,23 @@ BATCH = 64
 BUFFER_BYTES = 4 * 1024 * 1024
 """Receive buffer asked for; the kernel grants what net.core.rmem_max allows."""
 
-_SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; the socket module does not name it
+# <asm-generic/socket.h>, <linux/in.h>, <linux/errqueue.h>; the socket module does not name them
+_SO_TIMESTAMPNS = 35
+_IP_RECVERR = 11
+_FROM_ICMP = 2
 _TIMESPEC = struct.Struct("@ll")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+_ERROR = struct.Struct("=IBBBB")
+"""Start of struct sock_extended_err: errno, origin, type, code, pad."""
+_ERROR_BYTES = 512
 
 _REASONS = {
     180: "Ringing", 200: "OK", 403: "Forbidden", 481: "Call/Transaction Does Not Exist", 488: "Not Acceptable Here",
-    501: "Not Implemented", 503: "Service Unavailable",
+    482: "Loop Detected", 487: "Request Terminated", 501: "Not Implemented", 503: "Service Unavailable",
 }  # fmt: skip
 
 _BRANCH = re.compile(r";\s*branch=([^;,\s]+)", re.IGNORECASE)
+_METHOD = re.compile(r"[A-Z]+")
 _TAG = re.compile(r";\s*tag=([^;,\s]+)", re.IGNORECASE)
 _BRACKETED = re.compile(r"<([^>]+)>")
 _HOST_PORT = re.compile(r"sip:(?:[^@;?]*@)?([\d.]+)(?::(\d+))?", re.IGNORECASE)
@@ -106,6 +107,19 @@ class Message:
         return _BRACKETED.findall(",".join(self.all("record-route")))
 
 
+class Pending(Protocol):
+    """A request that was sent and may hear something."""
+
+    def answered(self, message: Message, received_ns: int) -> None:
+        """Called with each response."""
+
+    def unreachable(self) -> None:
+        """Called when ICMP says that nobody listens where it was sent."""
+
+    def end(self) -> None:
+        """Stops sending and listening."""
+
+
 class Endpoint:
     """One socket, the requests sent from it, and what is needed to write messages."""
 
@@ -122,16 +136,21 @@ class Endpoint:
         self.host, self.port = self._socket.getsockname()
         self._prefix = secrets.token_hex(5)
         self._numbers = itertools.count()
-        self.pending: dict[str, Transaction] = {}
-        """Our requests by branch."""
-        self.loop.add_reader(self._socket, self._readable)
+        self.pending: dict[tuple[str, str], Pending] = {}
+        """Our requests by branch and method: a CANCEL has the branch of its INVITE (RFC 3261 section 9.1)."""
+        # libuv stops watching a descriptor that shows an error itself; so it watches an epoll that watches the socket.
+        self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        self._epoll = select.epoll()
+        self._epoll.register(self._socket, select.EPOLLIN)
+        self.loop.add_reader(self._epoll, self._readable)
 
     def close(self) -> None:
         """Closes the socket and forgets all calls; nothing is sent."""
-        self.loop.remove_reader(self._socket)
+        self.loop.remove_reader(self._epoll)
+        self._epoll.close()
         self._socket.close()
-        for transaction in list(self.pending.values()):
-            transaction.end()
+        for sent in list(self.pending.values()):
+            sent.end()
 
     def unique(self) -> str:
         """Returns a token that nobody else uses."""
@@ -142,11 +161,15 @@ class Endpoint:
         return f"z9hG4bK{self.unique()}"
 
     def send(self, data: bytes, target: UdpAddress) -> None:
-        """Sends a datagram, or drops it when the kernel's buffer is full, as UDP does."""
-        try:
-            self._socket.sendto(data, target)
-        except BlockingIOError:
-            pass
+        """Sends a datagram, or drops it when it cannot be sent, as UDP does."""
+        for _ in range(2):  # an error may be about an earlier datagram: the kernel tells it here, and has sent nothing
+            with suppress(OSError):
+                self._socket.sendto(data, target)
+                return
+
+    def send_request(self, data: bytes, target: UdpAddress) -> None:
+        """Sends one of our requests."""
+        self.send(data, target)
 
     def request(
         self,
@@ -182,11 +205,15 @@ class Endpoint:
         raise NotImplementedError
 
     def _readable(self) -> None:
+        if any(events & select.EPOLLERR for _, events in self._epoll.poll(0)):
+            self._read_errors()
         for _ in range(BATCH):
             try:
                 data, ancillary, _, source = self._socket.recvmsg(65536, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return
+            except OSError:
+                continue  # what it is about stands in the error queue
             seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
             try:
                 message = Message(data, source)
@@ -194,72 +221,25 @@ class Endpoint:
                 continue  # a keep-alive, or nothing of ours
             self._dispatch(message, seconds * 1_000_000_000 + nanoseconds)
 
+    def _read_errors(self) -> None:
+        """Tells each request that came back with an ICMP error; the kernel gives its beginning, which has the Via."""
+        for _ in range(BATCH):
+            try:
+                data, ancillary, _, _ = self._socket.recvmsg(2048, _ERROR_BYTES, socket.MSG_ERRQUEUE)
+            except OSError:
+                return
+            errors = (_ERROR.unpack_from(item) for _, kind, item in ancillary if kind == _IP_RECVERR)
+            if any(origin == _FROM_ICMP and number != errno.EMSGSIZE for number, origin, *_ in errors):
+                text = data.decode("utf-8", "surrogateescape")
+                method = _METHOD.match(text)
+                if method and (sent := self.pending.get((_found(_BRANCH, text), method[0]))):
+                    sent.unreachable()
+
     def _dispatch(self, message: Message, received_ns: int) -> None:
         if not message.status:
             self.received(message, received_ns)
-        elif transaction := self.pending.get(message.branch):
-            transaction.answered(message, received_ns)
-
-
-class Transaction:
-    """One request, sent again at doubling intervals until something comes back or it is ended."""
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        request: bytes,
-        branch: str,
-        target: UdpAddress,
-        answered: Callable[[Message, int], None],
-        longest_s: float = T2_S,
-    ) -> None:
-        self.answered = answered
-        self.retransmissions = 0
-        self._endpoint = endpoint
-        self._request = request
-        self._branch = branch
-        self._target = target
-        self._longest_s = longest_s
-        self._interval_s = T1_S
-        endpoint.pending[branch] = self
-        self._timer = endpoint.loop.call_later(T1_S, self._again)
-        self.sent_ns = time.time_ns()
-        endpoint.send(request, target)
-
-    def quiet(self) -> None:
-        """Stops sending; answers are still heard."""
-        self._timer.cancel()
-
-    def end(self) -> None:
-        """Stops sending and listening."""
-        self._timer.cancel()
-        self._endpoint.pending.pop(self._branch, None)
-
-    def _again(self) -> None:
-        self.retransmissions += 1
-        self._interval_s = min(2 * self._interval_s, self._longest_s)
-        self._timer = self._endpoint.loop.call_later(self._interval_s, self._again)
-        self._endpoint.send(self._request, self._target)
-
-
-async def answer_to(
-    endpoint: Endpoint, request: bytes, branch: str, target: UdpAddress, timeout_s: float
-) -> Message | None:
-    """Sends a request other than INVITE and returns its final response, None when none comes in time."""
-    final: asyncio.Future[Message] = endpoint.loop.create_future()
-
-    def answered(message: Message, _: int) -> None:
-        if message.status >= 200 and not final.done():
-            final.set_result(message)
-
-    transaction = Transaction(endpoint, request, branch, target, answered)
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await final
-    except TimeoutError:
-        return None
-    finally:
-        transaction.end()
+        elif sent := self.pending.get((message.branch, message.method)):
+            sent.answered(message, received_ns)
 
 
 def address_of(uri: str) -> UdpAddress:

@@ -1,97 +1,246 @@
-"""A whole pool for tests: redis-server, simulator, dispatcher, supervisor and workers, all of them real processes.
+"""A whole pool for tests: redis-server, simulator, dispatchers, pods and their workers, all of them real processes.
 
-It starts, observes and ends them. What a call has to look like is the tests' business.
+It starts, observes, kills and ends them. What a call has to look like is the tests' business.
 """
 
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
 
 from admin.ports import free_udp_range
+from bench.faults.network import Host
+from bench.faults.processes import ProcessFault, Target, alive
+from bench.faults.redis import RedisServer
+from bench.faults.relay import RelayThread
 from shared.control import keys
 from shared.ids import CallId, WorkerId
 from shared.messages import CallRecord
 from tests.acceptance.process import START_S, Event, PoolProcess
+from tests.acceptance.raw_sip import RawCaller
 from tests.acceptance.voice_live import VoiceLive
-from tests.redis_server import RedisServer
+
+__all__ = ["LEASE_SECRET", "SETTLE_S", "Address", "Layout", "Pool", "alive", "running_pool", "until"]
 
 LEASE_SECRET = "acceptance-tests-only"
 
 SETTLE_S = 15.0
 """Longest wait for what follows a call: the lease to be released, the record to be written."""
 
+LEAVE_S = 10.0
+"""Longest wait for a worker to leave whose supervisor was killed."""
+
+PODS_MAX = 4
+PORTS_OF_A_POD = 240
+"""RTP ports: they are given out before anybody uses them, so that no two pods get the same."""
+
+
+Address = tuple[str, int]
+"""Host and port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How many of what a pool is started with."""
+
+    dispatchers: int = 1
+    pods: int = 1
+    relay: bool = False
+    """Whether there is one before Redis."""
+
 
 class Pool:
-    """A running pool; `sip` is what a caller dials."""
+    """A running pool; `sip` is what a caller dials.
 
-    def __init__(self, directory: Path, env: dict[str, str], workers: int, simulator: Sequence[str] = ()) -> None:
+    A test that kills more than one process of its own pool asks `running_pool` for what it needs, then uses
+    `start_dispatcher`, `start_pod` and the methods named after faults.
+    """
+
+    def __init__(self, directory: Path, env: dict[str, str], simulator: Sequence[str] = ()) -> None:
+        """Starts Redis and the simulator; `env` is the further environment of all dispatchers and workers."""
         self.directory = directory
-        self._expected_workers = workers
-        self._simulator_options = simulator
+        self.relay: RelayThread | None = None
+        """What stands between the pool and Redis, if anything does; this object asks Redis itself."""
+        self.dispatchers: list[PoolProcess] = []
+        """In the order of their start; one that was started again has the place of its predecessor."""
+        self.supervisors: list[PoolProcess] = []
+        """One for each pod, in the order of their start."""
+        self._env = env
+        self._addresses: list[Address] = []
+        self._targets: dict[str, Target] = {}
         self._processes: list[PoolProcess] = []
+        self._media_port = free_udp_range("127.0.0.1", PODS_MAX * PORTS_OF_A_POD)
         self.redis_server = RedisServer(directory)
         self._redis = Redis.from_url(self.redis_server.url)
         try:
-            self._start(env)
+            self.voice_live = VoiceLive("simulator", simulator, directory)
         except BaseException:
-            self.end()
+            self._redis.close()
+            self.redis_server.stop()
             raise
-
-    def _start(self, env: dict[str, str]) -> None:
-        self.voice_live = VoiceLive("simulator", self._simulator_options, self.directory)
         self.simulator = self.voice_live.process
         self._processes.append(self.simulator)
-        self.supervisor = self._spawn("worker", ["worker"], self.worker_settings() | env)
-        self.dispatcher = self._spawn("dispatcher", ["dispatcher"], self._settings() | {"SIP_PORT": "0"} | env)
-        listening = self.dispatcher.wait_for("dispatcher.listening", timeout_s=START_S)[0]
-        self.sip_host, self.sip_port = str(listening["host"]), int(listening["port"])
-        self.supervisor.wait_for("worker.ready", count=self._expected_workers, timeout_s=START_S)
+
+    def start_relay(self, listen_host: str = "127.0.0.1") -> RelayThread:
+        """Puts a relay before Redis, for the processes that are started from now on."""
+        self.relay = RelayThread("127.0.0.1", self.redis_server.port, listen_host)
+        return self.relay
+
+    def start_dispatcher(self, *, host: Host | None = None, **env: str) -> PoolProcess:
+        """Starts one more dispatcher and returns it once it listens."""
+        name = f"dispatcher-{len(self.dispatchers)}" if self.dispatchers else "dispatcher"
+        process, address = self._dispatch(name, {"SIP_PORT": "0"} | self._env | env, host)
+        self.dispatchers.append(process)
+        self._addresses.append(address)
+        return process
+
+    def restart_dispatcher(self, index: int, **env: str) -> PoolProcess:
+        """Starts a dispatcher in the place of one that has ended, at the same address; returns once it listens."""
+        address = self._addresses[index]
+        env = self._env | {"SIP_PORT": str(address[1])} | env
+        self.dispatchers[index], _ = self._dispatch(self.dispatchers[index].name, env, None)
+        return self.dispatchers[index]
+
+    def start_pod(self, workers: int = 2, *, host: Host | None = None, **env: str) -> PoolProcess:
+        """Starts one more pod and returns its supervisor; `wait_for("worker.ready", count=workers)` is the caller's."""
+        number = len(self.supervisors)
+        assert number < PODS_MAX, "there are no RTP ports for more pods"
+        name = f"-{number}" if number else ""
+        place = {
+            "WORKER_PROCESSES": str(workers),
+            "MEDIA_PORT": str(self._media_port + number * PORTS_OF_A_POD),
+            "POD_NAME": f"pod{name}",
+        }
+        settings = self.worker_settings() | place | self._env | env
+        self.supervisors.append(self._spawn(f"worker{name}", "worker", settings, host))
+        return self.supervisors[-1]
+
+    @property
+    def dispatcher(self) -> PoolProcess:
+        """The first dispatcher."""
+        return self.dispatchers[0]
+
+    @property
+    def supervisor(self) -> PoolProcess:
+        """The supervisor of the first pod."""
+        return self.supervisors[0]
 
     def worker_settings(self) -> dict[str, str]:
-        """Returns the environment that this pool's workers are started with, as far as all pools have it in common."""
-        return self._settings() | _worker_env(self.voice_live.url)
+        """Returns the environment that this pool's workers are started with, as far as all pods have it in common."""
+        return self._settings() | {
+            "AZURE_VOICELIVE_ENDPOINT": self.voice_live.url,
+            "AZURE_VOICELIVE_API_KEY": "any",
+            "VOICE_LIVE_PROACTIVE_GREETING": "Hello there.",
+            "WORKER_PROCESSES": "2",
+            "WORKER_CAPACITY": "20",
+            "MEDIA_PORT": str(self._media_port),
+            "MEDIA_PORT_COUNT": str(PORTS_OF_A_POD),
+            "POD_NAME": "pod",
+        }
 
     def _settings(self) -> dict[str, str]:
+        redis_url = f"redis://{self.relay.host}:{self.relay.port}/0" if self.relay else self.redis_server.url
         return {
-            "REDIS_URL": self.redis_server.url,
+            "REDIS_URL": redis_url,
             "LEASE_SECRET": LEASE_SECRET,
             "SIP_LOCAL_ADDRESS": "127.0.0.1",
             "LOG_LEVEL": "INFO",
         }
 
-    def _spawn(self, name: str, arguments: list[str], env: dict[str, str]) -> PoolProcess:
-        process = PoolProcess(name, arguments, env, self.directory)
+    def _dispatch(self, name: str, env: dict[str, str], host: Host | None) -> tuple[PoolProcess, Address]:
+        process = self._spawn(name, "dispatcher", self._settings() | env, host)
+        listening = process.wait_for("dispatcher.listening", timeout_s=START_S)[0]
+        return process, (str(listening["host"]), int(listening["port"]))
+
+    def _spawn(self, name: str, module: str, env: dict[str, str], host: Host | None) -> PoolProcess:
+        process = PoolProcess(name, [module], env, self.directory, host)
         self._processes.append(process)
         return process
+
+    @property
+    def sip_host(self) -> str:
+        """Where the first dispatcher listens."""
+        return self._addresses[0][0]
+
+    @property
+    def sip_port(self) -> int:
+        """Where the first dispatcher listens."""
+        return self._addresses[0][1]
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where the dispatchers listen, in their order: a proxy set."""
+        return list(self._addresses)
 
     @property
     def sip(self) -> str:
         """What a caller dials."""
         return self.sip_of("bot")
 
-    def sip_of(self, called: str) -> str:
-        """Returns what a caller dials for this number."""
-        return f"sip:{called}@{self.sip_host}:{self.sip_port}"
+    def sip_of(self, called: str, dispatcher: int = 0) -> str:
+        """Returns what a caller dials for this number at one of the dispatchers."""
+        host, port = self._addresses[dispatcher]
+        return f"sip:{called}@{host}:{port}"
 
     def workers(self) -> list[Event]:
-        """Returns the `worker.ready` events so far: one for each worker that was ever started, in order."""
-        return self.supervisor.events("worker.ready")
+        """Returns the `worker.ready` events so far: one for each worker that was ever started, pod by pod, in order."""
+        return [event for supervisor in self.supervisors for event in supervisor.events("worker.ready")]
 
     def live_workers(self) -> list[Event]:
         """Returns the workers whose processes are there now."""
         return [worker for worker in self.workers() if alive(int(worker["pid"]))]
 
-    def wait_until_placeable(self) -> None:
-        """Returns once the dispatcher's own view has room for a call: OPTIONS is answered 200."""
-        from tests.acceptance.raw_sip import RawCaller
+    def kill_dispatcher(self, index: int = 0) -> None:
+        """Kills a dispatcher; returns when it is gone."""
+        self._kill(self.dispatchers[index])
 
-        with RawCaller(self.sip_host, self.sip_port) as caller:
+    def freeze_dispatcher(self, index: int = 0) -> None:
+        """Freezes a dispatcher, until it is thawed."""
+        Target.of(self.dispatchers[index].pid).inject(ProcessFault.FREEZE)
+
+    def thaw_dispatcher(self, index: int = 0) -> None:
+        """Lets a frozen dispatcher go on."""
+        Target.of(self.dispatchers[index].pid).inject(ProcessFault.THAW)
+
+    def kill_supervisor(self, index: int = 0) -> None:
+        """Kills the supervisor of a pod, not its workers; returns when it is gone."""
+        for worker in self.live_workers():
+            self._worker(str(worker["worker"]))  # while it can still be told that they are ours
+        self._kill(self.supervisors[index])
+
+    def kill_worker(self, worker_id: str) -> None:
+        """Kills a worker; returns when it is gone."""
+        victim = self._worker(worker_id)
+        victim.inject(ProcessFault.KILL)
+        until(lambda: not victim.alive, LEAVE_S, f"{worker_id} does not die")
+
+    def freeze_worker(self, worker_id: str) -> None:
+        """Freezes a worker, until it is thawed or its supervisor kills it."""
+        self._worker(worker_id).inject(ProcessFault.FREEZE)
+
+    def thaw_worker(self, worker_id: str) -> None:
+        """Lets a frozen worker go on, if it is still there."""
+        self._worker(worker_id).inject(ProcessFault.THAW)
+
+    def _worker(self, worker_id: str) -> Target:
+        if worker_id not in self._targets:
+            pid = next(int(worker["pid"]) for worker in self.workers() if worker["worker"] == worker_id)
+            self._targets[worker_id] = Target.of(pid)
+        return self._targets[worker_id]
+
+    def _kill(self, process: PoolProcess) -> None:
+        Target.of(process.pid).inject(ProcessFault.KILL)
+        until(lambda: not process.running, LEAVE_S, f"{process.name} does not die")
+
+    def wait_until_placeable(self, dispatcher: int = 0, source: str = "127.0.0.1") -> None:
+        """Returns once this dispatcher's own view has room for a call: OPTIONS from `source` is answered 200."""
+        with RawCaller(*self._addresses[dispatcher], source) as caller:
             until(lambda: caller.options() == 200, START_S, "OPTIONS is not answered 200")
 
     def order_faults(self, **order: Any) -> None:
@@ -149,42 +298,44 @@ class Pool:
 
     def end(self) -> None:
         """Ends every process, callers' side first; raises when one has to be killed or leaves a child behind."""
-        children = [int(worker["pid"]) for worker in self.workers()] if hasattr(self, "supervisor") else []
         failures = []
         for process in reversed(self._processes):
             try:
                 process.end()
             except AssertionError as failure:
                 failures.append(str(failure))
+        children = [int(worker["pid"]) for worker in self.workers()]
+        with suppress(AssertionError):  # those of a killed supervisor leave by themselves
+            until(lambda: not any(map(alive, children)), LEAVE_S, "")
         for pid in filter(alive, children):
             failures.append(f"worker {pid} was left behind")
             os.kill(pid, signal.SIGKILL)
         for process in self._processes:
             process.close()
+        if self.relay:
+            self.relay.close()
         self._redis.close()
         self.redis_server.stop()
         assert not failures, "\n".join(failures)
 
 
-def _worker_env(simulator_url: str) -> dict[str, str]:
-    return {
-        "AZURE_VOICELIVE_ENDPOINT": simulator_url,
-        "AZURE_VOICELIVE_API_KEY": "any",
-        "VOICE_LIVE_PROACTIVE_GREETING": "Hello there.",
-        "WORKER_PROCESSES": "2",
-        "WORKER_CAPACITY": "20",
-        "MEDIA_PORT": str(free_udp_range("127.0.0.1", 240)),
-        "MEDIA_PORT_COUNT": "240",
-        "POD_NAME": "pod",
-    }
-
-
 @contextmanager
-def running_pool(directory: Path, *, workers: int = 2, simulator: Sequence[str] = (), **env: str) -> Iterator[Pool]:
-    """Runs a pool for the block; nothing of it is left afterwards. `simulator` are options of its simulator."""
-    pool = Pool(directory, {"WORKER_PROCESSES": str(workers), **env}, workers, simulator)
+def running_pool(
+    directory: Path, layout: Layout = Layout(), /, *, workers: int = 2, simulator: Sequence[str] = (), **env: str
+) -> Iterator[Pool]:
+    """Runs a pool for the block; nothing of it is left afterwards.
+
+    `workers` are those of each pod, `simulator` are options of its simulator, `env` is for all dispatchers and workers.
+    """
+    pool = Pool(directory, env, simulator)
     try:
-        pool.wait_until_placeable()
+        if layout.relay:
+            pool.start_relay()
+        for supervisor in [pool.start_pod(workers) for _ in range(layout.pods)]:
+            supervisor.wait_for("worker.ready", count=workers, timeout_s=START_S)
+        for number in range(layout.dispatchers):
+            pool.start_dispatcher()
+            pool.wait_until_placeable(number)
         yield pool
         pool.wait_until_idle()
     finally:
@@ -198,11 +349,3 @@ def until(happened: Callable[[], bool], timeout_s: float, failure: str | Callabl
         if time.monotonic() > deadline:
             raise AssertionError(failure if isinstance(failure, str) else failure())
         time.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    """Returns whether a process is there; one that has ended and was not waited for is not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -5,13 +5,16 @@ It does not know what the process is for; `pool.py` does.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from bench.faults.network import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,13 +34,22 @@ class ProcessFailed(AssertionError):
 class PoolProcess:
     """A running `python -m <module>`; every line it logs is kept and can be waited for."""
 
-    def __init__(self, name: str, arguments: list[str], env: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        directory: Path,
+        host: Host | None = None,
+    ) -> None:
+        """Starts it, on a host of its own if one is given."""
         self.name = name
         self._lines: list[str] = []
         self._events: list[Event] = []
         self._changed = threading.Condition()
+        command = [sys.executable, "-X", "faulthandler", "-m", *arguments]
         self._popen = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-m", *arguments],
+            host.command(command) if host else command,
             # Not the repository: a developer's .env there must not reach the pool under test.
             cwd=directory,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env},
@@ -106,6 +118,7 @@ class PoolProcess:
     def end(self, timeout_s: float = 15.0) -> None:
         """Ends the process: SIGTERM, and SIGKILL when that does not help, which is a failure."""
         if self.running:
+            self._popen.send_signal(signal.SIGCONT)  # a frozen one would not hear the other
             self._popen.terminate()
         try:
             self.wait(timeout_s)

@@ -54,9 +54,9 @@ class RawCaller:
         """The pool's id of this caller's call."""
         return call_id_for(self._call_id, self._tag)
 
-    def send(self, data: bytes) -> None:
-        """Sends one datagram."""
-        self._socket.sendto(data, self._target)
+    def send(self, data: bytes, to: tuple[str, int] | None = None) -> None:
+        """Sends one datagram, to another dispatcher than this caller's own if one is named."""
+        self._socket.sendto(data, to or self._target)
 
     def invite(self, *headers: str) -> bytes:
         """Returns this caller's INVITE, the same bytes every time; send it as often as wanted."""
@@ -74,13 +74,13 @@ class RawCaller:
         """Acknowledges a final response other than 2xx (RFC 3261 section 17.1.1.3)."""
         self.send(self._request("ACK", self._uri, 1, to=_header(response, _TO_TAG)))
 
-    def ack(self, response: Response) -> None:
+    def ack(self, response: Response, to: tuple[str, int] | None = None) -> None:
         """Acknowledges a 200 OK: a request of its own along the route set (RFC 3261 section 13.2.2.4)."""
-        self._in_dialog("ACK", 1, response)
+        self._in_dialog("ACK", 1, response, to)
 
-    def bye(self, response: Response) -> None:
+    def bye(self, response: Response, to: tuple[str, int] | None = None) -> None:
         """Ends the call that `response`, its 200 OK, began."""
-        self._in_dialog("BYE", 2, response)
+        self._in_dialog("BYE", 2, response, to)
 
     def options(self) -> int:
         """Returns the status that OPTIONS is answered with, 0 for silence."""
@@ -112,11 +112,11 @@ class RawCaller:
     def _host(self) -> str:
         return self._own.partition(":")[0]
 
-    def _in_dialog(self, method: str, cseq: int, response: Response) -> None:
+    def _in_dialog(self, method: str, cseq: int, response: Response, to: tuple[str, int] | None) -> None:
         self._branch = "z9hG4bK" + secrets.token_hex(6)
         routes = [f"Route: {route}" for route in reversed(_RECORD_ROUTE.findall(response.text))]
         contact = _header(response, _CONTACT)
-        self.send(self._request(method, contact, cseq, routes, to=_header(response, _TO_TAG)))
+        self.send(self._request(method, contact, cseq, routes, to=_header(response, _TO_TAG)), to)
 
     def _request(
         self, method: str, uri: str, cseq: int, headers: list[str] | None = None, body: str = "", to: str = ""
