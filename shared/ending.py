@@ -26,6 +26,7 @@ class CallEnd(StrEnum):
     NO_CAPACITY = "no_capacity"
     AGENT_HANGUP = "agent_hangup"
     TRANSFERRED = "transferred"
+    OPERATOR_HANGUP = "operator_hangup"
     CALLER_SILENT = "caller_silent"
     LENGTH_LIMIT = "length_limit"
     SESSION_UNAUTHORIZED = "session_unauthorized"
@@ -58,6 +59,7 @@ _ENDINGS: dict[CallEnd, tuple[CallResult, int]] = {
     CallEnd.NO_CAPACITY: (CallResult.REFUSED, 503),
     CallEnd.AGENT_HANGUP: (CallResult.COMPLETED, 200),
     CallEnd.TRANSFERRED: (CallResult.COMPLETED, 200),
+    CallEnd.OPERATOR_HANGUP: (CallResult.COMPLETED, 480),
     CallEnd.CALLER_SILENT: (CallResult.COMPLETED, 200),
     CallEnd.LENGTH_LIMIT: (CallResult.COMPLETED, 200),
     # 500, not 503: the dispatcher would try the same resource from one worker after the other.

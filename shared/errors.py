@@ -4,7 +4,10 @@ VoicePoolError
 +-- ConfigError         a setting is missing or wrong; the process does not start
 +-- ControlUnavailable  Redis did not answer in time; the caller goes on from what it knows
 +-- NoCapacity          no worker has room for the call
++-- NoQuota             no Voice Live resource has anything left for the call
++-- CallTaken           another replica's lease for the call has been claimed
 +-- LeaseLost           the lease is unknown, expired, or another worker's
++-- CommandFailed       an operator's command was not carried out
 +-- TokenInvalid        the lease token is missing, forged, stale or for somebody else
 +-- UpstreamError       Voice Live refused, failed or went away
 +-- PeerError           the SIP peer sent something that cannot be served
@@ -34,8 +37,24 @@ class NoCapacity(VoicePoolError):
     """No worker has room; the INVITE gets 503."""
 
 
+class NoQuota(VoicePoolError):
+    """No Voice Live resource has anything left; `wait_s` says when to ask again, None that the call is not in line."""
+
+    def __init__(self, message: str, *, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class CallTaken(VoicePoolError):
+    """A worker carries the call already, through another dispatcher: this one has nothing to do for it."""
+
+
 class LeaseLost(VoicePoolError):
     """The lease is unknown, has expired, or belongs to another worker."""
+
+
+class CommandFailed(VoicePoolError):
+    """What an operator asked for was not done; the message says why."""
 
 
 class TokenInvalid(VoicePoolError):

@@ -10,6 +10,9 @@ from typing import NewType
 WorkerId = NewType("WorkerId", str)
 """One registered worker process, new at every start: a restarted worker never inherits its predecessor's leases."""
 
+DispatcherId = NewType("DispatcherId", str)
+"""One running dispatcher, new at every start."""
+
 CallId = NewType("CallId", str)
 """One call in the pool, the same on every dispatcher replica that sees the same INVITE."""
 
@@ -20,6 +23,16 @@ LeaseId = NewType("LeaseId", str)
 def new_worker_id(pod: str, index: int) -> WorkerId:
     """Returns an id that names the pod and the child's index and is unique per start."""
     return WorkerId(f"{pod}-{index}-{secrets.token_hex(4)}")
+
+
+def new_dispatcher_id(host: str) -> DispatcherId:
+    """Returns an id that names the host or pod and is unique per start."""
+    return DispatcherId(f"{host}-d-{secrets.token_hex(4)}")
+
+
+def new_command_id() -> str:
+    """Returns a random id."""
+    return secrets.token_hex(8)
 
 
 def new_lease_id() -> LeaseId:

@@ -5,11 +5,12 @@ It does not talk to Redis and does not sign; `shared/control/` and `shared/token
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import Any, Self, cast
 
 import msgpack
 
-from shared.ids import CallId, LeaseId, WorkerId
+from shared.ids import CallId, DispatcherId, LeaseId, WorkerId
 from shared.states import WorkerState
 
 VERSION = 1
@@ -39,14 +40,17 @@ class Message:
     """A value with a msgpack form: a map whose first entry is the version `v`."""
 
     def pack(self) -> bytes:
-        """Returns the msgpack bytes."""
-        return cast(bytes, msgpack.packb({"v": VERSION, **asdict(self)}))
+        """Returns the msgpack bytes.
+
+        Bytes are packed as text is: the scripts read some messages, and Redis's Lua knows no other bytes.
+        """
+        return cast(bytes, msgpack.packb({"v": VERSION, **asdict(self)}, use_bin_type=False))
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """Returns the value behind `data`; raises MessageError when it is something else or newer."""
         try:
-            raw: dict[str, Any] = msgpack.unpackb(data)
+            raw: dict[str, Any] = msgpack.unpackb(data, unicode_errors="surrogateescape")
             if raw["v"] > VERSION:
                 raise MessageError(f"{cls.__name__}: version {raw['v']} is newer than {VERSION}")
             return cls(**{f.name: raw[f.name] for f in fields(cls) if f.name in raw})
@@ -83,13 +87,72 @@ class WorkerHealth(Message):
 
     loop_lag_ms: float = 0.0
     """How late its event loop was at worst."""
+    loop_lag_p99_ms: float = 0.0
+    """The lag that 1 % of all moments exceeded."""
     cpu_percent: float = 0.0
     """CPU time of its process, in percent of one core."""
+    late_ticks: int = 0
+    """Ticks of its audio clock, of 20 ms each, that came more than 10 ms late."""
+    late: bool = False
+    """It is to be given no new call for now."""
+    cut_off: list[str] = field(default_factory=list)
+    """Names of the Voice Live resources that it cannot reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceQuota(Message):
+    """A Voice Live resource and its limits, all workers together; 0 is no limit."""
+
+    name: str
+    """As in the agent file; empty is that of the settings."""
+    connections_per_minute: int = 0
+    """New sessions in any minute."""
+    sessions: int = 0
+    """Sessions at once."""
+    tokens_per_minute: int = 0
+    """Tokens in any minute, input and output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatcherRecord(Message):
+    """What a dispatcher says of itself, with every heartbeat."""
+
+    dispatcher_id: DispatcherId
+    pid: int
+    sip_host: str
+    """Its own address, which stands in its Via: workers and other dispatchers reach this one there, and no other."""
+    sip_port: int
+    draining: bool
+    started_at_ms: int
+    """Unix time in ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialog(Part):
+    """An answered call's dialog as its worker sees it (RFC 3261 section 12.1.1), as far as a BYE needs it.
+
+    All values stand in the BYE as they are. They have telephone numbers in them: they are not logged.
+    """
+
+    call_id: bytes
+    local: bytes
+    """Value of the worker's From, with its tag."""
+    remote: bytes
+    """Value of the caller's To, with its tag."""
+    target: bytes
+    """URI of the caller's Contact."""
+    routes: list[bytes] = field(default_factory=list)
+    """Values of the INVITE's Record-Route, in order."""
+
+    def __post_init__(self) -> None:
+        for name in ("call_id", "local", "remote", "target"):
+            object.__setattr__(self, name, _as_bytes(getattr(self, name)))
+        object.__setattr__(self, "routes", [_as_bytes(route) for route in self.routes])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease(Message):
-    """The right of one call to use one slot of one worker."""
+    """The right of one call to use one slot of one worker, and one session of one Voice Live resource."""
 
     lease_id: LeaseId
     call_id: CallId
@@ -101,7 +164,60 @@ class Lease(Message):
     provisional: bool = False
     """True when Redis could not be asked: the worker admits on its own count and the lease is entered later."""
     peer: str = ""
-    """IP address that the INVITE came to the dispatcher from. Empty in what `acquire` writes to Redis."""
+    """IP address that the INVITE came to the dispatcher from."""
+    agent: str = ""
+    """Who is to answer, as the dispatcher found; empty when it did not look."""
+    resource: str = ""
+    """Voice Live resource whose quota the call counts against; empty is the one of the settings."""
+    answered_at_ms: int | None = None
+    dialog: Dialog | None = None
+    """Known once the call is answered: whoever frees a lease with a dialog owes the caller a BYE."""
+
+    def __post_init__(self) -> None:
+        if self.dialog is not None:
+            object.__setattr__(self, "dialog", Dialog.of(self.dialog))
+
+
+class CommandName(StrEnum):
+    """What an operator can ask of a worker or a dispatcher."""
+
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
+    HANGUP = "hangup"
+    TRANSFER = "transfer"
+    SAY = "say"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command(Message):
+    """One thing an operator asks of one process."""
+
+    command_id: str
+    name: str
+    """A CommandName; one that the process does not know is answered as failed."""
+    call_id: CallId | None = None
+    """The call it is about, if it is about one."""
+    argument: str = ""
+    """Where to transfer to, or what to say."""
+
+
+class CommandState(StrEnum):
+    """How far a command has come."""
+
+    BEGUN = "begun"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandReply(Message):
+    """What the process says of a command: at once, and once more when it took its time."""
+
+    command_id: str
+    state: str
+    """A CommandState; after BEGUN another reply follows."""
+    detail: str = ""
+    """Why it failed, or what came of it; for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,3 +352,12 @@ class CallRecord(Message):
             "usage_total": Tokens.of(self.usage_total),
         }.items():
             object.__setattr__(self, name, values)
+
+
+def _as_bytes(value: object) -> bytes:
+    """Returns what was packed as bytes, as it was; raises TypeError when it is neither that nor text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if isinstance(value, bytes):
+        return value
+    raise TypeError(f"{type(value).__name__} is not bytes")

@@ -7,11 +7,14 @@ import ipaddress
 import os
 import socket
 from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.agents.labels import Labels, labels_in
 from shared.choices import AudioFormat, DispatchMode, MediaSrtp, PlacementPolicy
+from shared.control.address import RedisAddress, sentinels_in
 from shared.errors import ConfigError
 
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
@@ -19,6 +22,9 @@ PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
 PORTS_PER_CALL = 6
 """RTP and RTCP, times three: a port rests while two other calls come and go, so that late packets of the last call
 cannot reach the next one."""
+
+SIP_PORT = 5060
+"""Default of SIP (RFC 3261 section 19.1.2)."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -28,21 +34,119 @@ def setting(env: str, default: Any, description: str, **limits: Any) -> Any:
     return Field(default, validation_alias=AliasChoices(env), description=description, **limits)
 
 
-class PoolSettings(BaseSettings):
-    """What every process of the pool must agree on."""
+class RedisSettings(BaseSettings):
+    """Where the control plane is: all that the command line needs."""
 
     model_config = SettingsConfigDict(frozen=True, env_file=".env", extra="ignore", populate_by_name=True)
 
-    redis_url: str = setting("REDIS_URL", "redis://127.0.0.1:6379/0", "Redis that holds the control plane.")
+    redis_url: str = setting(
+        "REDIS_URL", "redis://127.0.0.1:6379/0", "Redis that holds the control plane; rediss:// is with TLS."
+    )
+    redis_sentinels: str = setting(
+        "REDIS_SENTINELS",
+        "",
+        "Comma-separated host:port of Sentinels that name the master, instead of the host in REDIS_URL; empty is none.",
+    )
+    redis_sentinel_service: str = setting(
+        "REDIS_SENTINEL_SERVICE", "mymaster", "What the Sentinels call the master.", min_length=1
+    )
+    redis_sentinel_password: SecretStr | None = setting(
+        "REDIS_SENTINEL_PASSWORD", None, "Password of the Sentinels; empty is none."
+    )
+    redis_ca_file: str = setting(
+        "REDIS_CA_FILE", "", "PEM file of the authority that signed Redis's certificate; empty trusts the system's."
+    )
+    redis_cert_file: str = setting(
+        "REDIS_CERT_FILE", "", "PEM file of a certificate to show to Redis; empty shows none."
+    )
+    redis_key_file: str = setting(
+        "REDIS_KEY_FILE", "", "PEM file of that certificate's key; empty looks for it beside the certificate."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        try:
+            url = urlsplit(value)
+            _ = url.port  # raises for what is no number, as when a password has a bare / or #
+        except ValueError:
+            raise ValueError("has no port number; in a password, / # ? @ are %2F %23 %3F %40") from None
+        if "ssl_" in url.query:
+            raise ValueError("takes no ssl_ options; see REDIS_CA_FILE, REDIS_CERT_FILE and REDIS_KEY_FILE")
+        return value
+
+    @field_validator("redis_sentinels")
+    @classmethod
+    def _sentinels(cls, value: str) -> str:
+        sentinels_in(value)
+        return value
+
+    @field_validator("redis_sentinel_password", mode="before")
+    @classmethod
+    def _no_password(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _redis_can_be_reached_so(self) -> Self:
+        if self.redis_sentinels and self.redis_url.startswith("unix:"):
+            raise ValueError("REDIS_URL: must start with redis:// or rediss:// beside REDIS_SENTINELS")
+        self.redis.tls_context()
+        return self
+
+    @property
+    def redis(self) -> RedisAddress:
+        """What `shared.control.connection.connect` takes."""
+        password = self.redis_sentinel_password
+        return RedisAddress(
+            url=self.redis_url,
+            sentinels=sentinels_in(self.redis_sentinels),
+            sentinel_service=self.redis_sentinel_service,
+            sentinel_password=password.get_secret_value() if password else "",
+            ca_file=self.redis_ca_file,
+            cert_file=self.redis_cert_file,
+            key_file=self.redis_key_file,
+        )
+
+
+class PoolSettings(RedisSettings):
+    """What every process of the pool must agree on."""
+
     lease_secret: SecretStr = setting(
         "LEASE_SECRET",
         ...,
         "Signs lease tokens; the same everywhere, 16 characters or more (for example: openssl rand -hex 16).",
     )
     log_level: str = setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")
+    pod_name: str = setting("POD_NAME", "", "Name of this pod in worker and dispatcher ids; empty is the host name.")
     sip_local_address: str = setting("SIP_LOCAL_ADDRESS", "0.0.0.0", "Address that SIP sockets are bound to.")
     sip_via_addr: str = setting(
         "SIP_VIA_ADDR", "", "Address put into Via, Contact and Record-Route; empty finds this host's own."
+    )
+    agents_file: str = setting(
+        "AGENTS_FILE", "", "YAML file with the agents that answer; empty is one agent made of the VOICE_LIVE_ settings."
+    )
+    agents_reload_s: float = setting(
+        "AGENTS_RELOAD_S", 5.0, "How often the agent file is looked at for changes, in seconds.", gt=0, le=3600
+    )
+    voice_live_connections_per_minute: int | None = setting(
+        "VOICE_LIVE_CONNECTIONS_PER_MINUTE",
+        None,
+        "New sessions in any minute at the resource of AZURE_VOICELIVE_ENDPOINT, of all workers; empty is no limit.",
+        ge=1,
+    )
+    voice_live_sessions: int | None = setting(
+        "VOICE_LIVE_SESSIONS",
+        None,
+        "Sessions at once at that resource, of all workers; empty is no limit.",
+        ge=1,
+    )
+    voice_live_tokens_per_minute: int | None = setting(
+        "VOICE_LIVE_TOKENS_PER_MINUTE",
+        None,
+        "Tokens in any minute at that resource, of all workers; empty is no limit.",
+        ge=1,
     )
 
     @field_validator("log_level")
@@ -61,19 +165,30 @@ class PoolSettings(BaseSettings):
             raise ValueError("must have 16 characters or more")
         return value
 
-    @field_validator("redis_url")
-    @classmethod
-    def _redis_scheme(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
-        return value
-
     @field_validator("sip_local_address", "sip_via_addr", "media_address", check_fields=False)
     @classmethod
     def _ip_address(cls, value: str) -> str:
         if value:
             ipaddress.ip_address(value)
         return value
+
+    @field_validator(
+        "voice_live_connections_per_minute",
+        "voice_live_sessions",
+        "voice_live_tokens_per_minute",
+        "voicelive_api_key",
+        "voice_live_max_response_output_tokens",
+        mode="before",
+        check_fields=False,
+    )
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value in ("", "inf") else value
+
+    @property
+    def pod(self) -> str:
+        """Name of this pod."""
+        return self.pod_name or socket.gethostname()
 
     @property
     def advertised_address(self) -> str:
@@ -90,6 +205,17 @@ class DispatcherSettings(PoolSettings):
     sip_port: int = setting(
         "SIP_PORT", 5060, "UDP port the dispatcher listens on; 0 takes any free one.", ge=0, le=65535
     )
+    sip_shared_address: str = setting(
+        "SIP_SHARED_ADDRESS",
+        "",
+        "address or address:port at which callers reach any dispatcher (of a load balancer); stands in Record-Route; "
+        "empty is this dispatcher's own.",
+    )
+    sip_share_port: bool = setting(
+        "SIP_SHARE_PORT",
+        False,
+        "Let several dispatchers of this host listen on SIP_PORT together; each has a port of its own for workers.",
+    )
     dispatch_mode: DispatchMode = setting(
         "DISPATCH_MODE", DispatchMode.PROXY, "proxy: stay in the SIP path; redirect: answer 302 naming the worker."
     )
@@ -102,6 +228,13 @@ class DispatcherSettings(PoolSettings):
     sip_invite_rate: float = setting(
         "SIP_INVITE_RATE", 100.0, "New INVITEs per second accepted from one source address.", gt=0
     )
+    queue_wait_s: float = setting(
+        "QUEUE_WAIT_S",
+        10.0,
+        "Longest that a caller hears ringing while Voice Live's quota has nothing left, in seconds; 0 refuses at once.",
+        ge=0,
+        le=120,
+    )
     record_retention_h: float = setting(
         "RECORD_RETENTION_H",
         168.0,
@@ -109,6 +242,18 @@ class DispatcherSettings(PoolSettings):
         gt=0,
         le=87_600,
     )
+
+    @field_validator("sip_shared_address")
+    @classmethod
+    def _shared_address(cls, value: str) -> str:
+        if value:
+            shared_address_in(value)
+        return value
+
+    @property
+    def shared_address(self) -> tuple[str, int] | None:
+        """Host and port of SIP_SHARED_ADDRESS; None without."""
+        return shared_address_in(self.sip_shared_address) if self.sip_shared_address else None
 
     @field_validator("sip_allowed_peers", mode="before")
     @classmethod
@@ -135,7 +280,11 @@ class WorkerSettings(PoolSettings):
     worker_drain_s: float = setting(
         "WORKER_DRAIN_S", 3600.0, "Longest wait for running calls when a worker is told to stop.", ge=0
     )
-    pod_name: str = setting("POD_NAME", "", "Name of this pod in worker ids; empty is the host name.")
+    worker_labels: Annotated[Labels, NoDecode] = setting(
+        "WORKER_LABELS",
+        {},
+        "Labels of this pod's workers, which agents can ask for: region=westeurope,pool=gold; empty is none.",
+    )
     media_address: str = setting("MEDIA_ADDRESS", "", "Address offered for RTP; empty is the same as for SIP.")
     media_port: int = setting("MEDIA_PORT", 16384, "First RTP port of this pod.", ge=1024, le=65000)
     media_port_count: int = setting(
@@ -145,12 +294,6 @@ class WorkerSettings(PoolSettings):
         "MEDIA_SRTP",
         MediaSrtp.OPTIONAL,
         "SRTP with keys in SDP: off; optional, as the caller offers; mandatory, plain RTP is refused with 488.",
-    )
-    agents_file: str = setting(
-        "AGENTS_FILE", "", "YAML file with the agents that answer; empty is one agent made of the VOICE_LIVE_ settings."
-    )
-    agents_reload_s: float = setting(
-        "AGENTS_RELOAD_S", 5.0, "How often the agent file is looked at for changes, in seconds.", gt=0, le=3600
     )
     secrets_dir: str = setting(
         "SECRETS_DIR", "", "Directory of files that secrets are taken from, beside the environment; empty is none."
@@ -203,17 +346,17 @@ class WorkerSettings(PoolSettings):
         "VOICE_LIVE_LOG_FILE", "", "File that logs are appended to as well; empty is none."
     )
 
+    @field_validator("worker_labels", mode="before")
+    @classmethod
+    def _labels(cls, value: Any) -> Any:
+        return labels_in(value) if isinstance(value, str) else value
+
     @field_validator("voicelive_endpoint")
     @classmethod
     def _url(cls, value: str) -> str:
         if not value.startswith(("https://", "http://", "wss://", "ws://")):
             raise ValueError("must be a URL that starts with https://, wss://, http:// or ws://")
         return value
-
-    @field_validator("voicelive_api_key", "voice_live_max_response_output_tokens", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: Any) -> Any:
-        return None if value in ("", "inf") else value
 
     @model_validator(mode="after")
     def _ports_suffice(self) -> Self:
@@ -242,11 +385,6 @@ class WorkerSettings(PoolSettings):
         """The address callers send RTP to."""
         return self.media_address or self.advertised_address
 
-    @property
-    def pod(self) -> str:
-        """Name of this pod."""
-        return self.pod_name or socket.gethostname()
-
     def media_port_range(self, index: int) -> range:
         """Returns the RTP ports of worker `index`: disjoint per worker, an even number from an even port on."""
         span = self.media_ports // self.processes // 2 * 2
@@ -254,7 +392,7 @@ class WorkerSettings(PoolSettings):
         return range(first, first + span)
 
 
-T = TypeVar("T", bound=PoolSettings)
+T = TypeVar("T", bound=RedisSettings)
 
 
 def load(model: type[T], **overrides: Any) -> T:
@@ -273,6 +411,15 @@ def problems_in(error: ValidationError) -> list[str]:
         text = "is missing" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
         lines.append(f"{name}: {text}" if name else text)
     return lines
+
+
+def shared_address_in(value: str) -> tuple[str, int]:
+    """Returns host and port of `address`, `address:port` or `[v6]:port`; raises ValueError for a name."""
+    parts = urlsplit(f"//{value}" if value.count(":") < 2 or value.startswith("[") else f"//[{value}]")
+    try:
+        return str(ipaddress.ip_address(parts.hostname or "")), parts.port or SIP_PORT
+    except ValueError:
+        raise ValueError("must be an IP address, or address:port") from None
 
 
 def own_address() -> str:

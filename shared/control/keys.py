@@ -3,7 +3,9 @@
 It does not talk to Redis. All keys carry one hash tag, so that a script may touch several of them in Redis Cluster too.
 """
 
-from shared.ids import CallId, LeaseId, WorkerId
+from collections.abc import Iterable
+
+from shared.ids import CallId, DispatcherId, LeaseId, WorkerId
 
 HEARTBEAT_INTERVAL_S = 1.0
 """How often a worker says that it is alive."""
@@ -20,7 +22,7 @@ LEASE_TTL_S = 30.0
 LEASE_RENEW_INTERVAL_S = 8.0
 """How often a worker renews the leases of its calls."""
 
-REAP_INTERVAL_S = 1.0
+REAP_INTERVAL_S = 0.5
 """How often each dispatcher frees what dead workers and lost offers left behind."""
 
 WATCH_TTL_S = 2.0
@@ -38,6 +40,41 @@ RECORDS_MAX = 10_000
 RECORD_RETENTION_S = 7 * 24 * 3600.0
 """How long a call record is kept, unless the dispatchers are told otherwise (RECORD_RETENTION_H)."""
 
+EVENTS_MAX = 10_000
+"""Events kept in the stream; older ones are trimmed."""
+
+WAITING_TTL_S = 2.5
+"""A call in a queue for a resource, for which nobody has asked for this long, is taken out: its dispatcher is gone."""
+
+WAITING_MAX = 500
+"""Calls that wait for one resource at most; the next one is refused."""
+
+SESSION_WAIT_S = 0.5
+"""How often a call asks again that waits for a session to end, of which nobody can say when."""
+
+BLOCKED_MAX_S = 60.0
+"""Longest a resource is left alone for a 429, whatever the service asks for: its limits are per minute."""
+
+BUDGET_TTL_S = 3600.0
+"""What is known of a resource's quota is forgotten after this long without anybody using it: it is whole again."""
+
+ORPHAN_TTL_S = 120.0
+"""How long it is tried to say BYE to the caller of a dead worker."""
+
+ORPHAN_RETRY_S = 40.0
+"""A BYE that a dispatcher has undertaken is given to another one after this long: longer than timer F (32 s)."""
+
+COMMANDS_MAX = 100
+"""Commands kept for one process that does not read them."""
+
+COMMAND_TTL_S = 1.5
+"""A command that its process has not begun by then is not begun any more: nobody waits for it."""
+
+COMMAND_KEY_TTL_S = 3600.0
+"""How long commands and answers stay after the last one."""
+
+assert COMMAND_TTL_S < 2.0  # an operator is told within two seconds that nobody answers
+assert ORPHAN_TTL_S > 2 * ORPHAN_RETRY_S
 assert LEASE_TTL_S > 3 * HEARTBEAT_TTL_S > 9 * HEARTBEAT_INTERVAL_S
 assert LEASE_TTL_S > 3 * LEASE_RENEW_INTERVAL_S
 assert WATCH_TTL_S >= 2 * REAP_INTERVAL_S
@@ -86,6 +123,14 @@ def loads() -> str:
     return f"{_POOL}:loads"
 
 
+def sessions() -> str:
+    """Hash resource name -> number of leases that have it.
+
+    Written with every change of a lease, read by acquire and the quota table; the entry dies with the last lease.
+    """
+    return f"{_POOL}:sessions"
+
+
 def slots(worker_id: WorkerId) -> str:
     """Set of the call ids that hold a slot of this worker. Its size is the load that is compared with the capacity.
 
@@ -104,10 +149,11 @@ def lapses() -> str:
 
 
 def call(call_id: CallId) -> str:
-    """Hash of the one lease the call holds: `lease_id`, `worker_id`, packed `lease`, `offered_at_ms`, `state`.
+    """Hash of the one lease the call holds: `lease_id`, `worker_id`, packed `lease`, `offered_at_ms`, `resource`,
+    `state` (offered or claimed), and `answered` once the answer was told as an event.
 
-    The state is offered or claimed. One key per call, so that no call can hold two leases. Written by acquire, or by
-    claim, renew and register for what Redis had forgotten; dies with release, replacement or reap.
+    One key per call, so that no call can hold two leases. Written by acquire, or by claim, renew and register for what
+    Redis had forgotten; dies with release, replacement or reap.
     """
     return f"{_POOL}:call:{call_id}"
 
@@ -134,14 +180,119 @@ def records() -> str:
     return f"{_POOL}:records"
 
 
+def events() -> str:
+    """Stream of what happens in the pool: fields `event`, `at_ms` and what the event is about, all of them text.
+
+    Written by the scripts in the step that makes it happen, and by dispatchers for calls they refuse; read by whoever
+    wants to know. Never dies, trimmed to about EVENTS_MAX with every event.
+    """
+    return f"{_POOL}:events"
+
+
+def dead_events() -> str:
+    """Stream of events that a webhook's receiver did not take.
+
+    Written by the webhook sender, read by operators; trimmed to about EVENTS_MAX.
+    """
+    return f"{_POOL}:dead-events"
+
+
+def dispatchers() -> str:
+    """Hash dispatcher id -> packed DispatcherRecord.
+
+    Written by a dispatcher's heartbeat, read by workers and operators; the entry dies when it leaves or is silent for
+    HEARTBEAT_TTL_S, the key BUDGET_TTL_S after the last one.
+    """
+    return f"{_POOL}:dispatchers"
+
+
+def dispatcher_beats() -> str:
+    """Sorted set dispatcher id -> Redis time of its last heartbeat in ms; lives and dies with `dispatchers`."""
+    return f"{_POOL}:dispatcher-beats"
+
+
+def quotas() -> str:
+    """Hash resource name -> packed ResourceQuota, as dispatchers read it from the agent file.
+
+    Written by a dispatcher's heartbeat, read by operators and by what workers spend; the entry dies when no dispatcher
+    has named it for HEARTBEAT_TTL_S, the key BUDGET_TTL_S after the last heartbeat.
+    """
+    return f"{_POOL}:quotas"
+
+
+def quota_beats() -> str:
+    """Sorted set resource name -> Redis time in ms at which it was last named; lives and dies with `quotas`."""
+    return f"{_POOL}:quota-beats"
+
+
+def budgets() -> str:
+    """Hash resource name -> what is left of its quota; see budgets.lua.
+
+    Written by acquire and by what workers spend and are refused, read by acquire and the quota table; dies BUDGET_TTL_S
+    after the last change.
+    """
+    return f"{_POOL}:budgets"
+
+
+def waiting(resource: str) -> str:
+    """Sorted set of the call ids that wait for this resource, in the order in which they get it.
+
+    Written and read by acquire, read by the quota table; the entry dies with its turn, or WAITING_TTL_S after it was
+    last asked for.
+    """
+    return f"{_POOL}:waiting:{resource}"
+
+
+def polls(resource: str) -> str:
+    """Sorted set call id -> Redis time in ms at which it was last asked for; lives and dies with `waiting`."""
+    return f"{_POOL}:polls:{resource}"
+
+
+def orphans() -> str:
+    """Sorted set of the calls whose callers are owed a BYE, by Redis time in ms of the next attempt, 0 for the first.
+
+    Written by reap and by release, read by dispatchers; the entry dies when the BYE is settled or was tried twice, the
+    key ORPHAN_TTL_S after the last one.
+    """
+    return f"{_POOL}:orphans"
+
+
+def orphan_leases() -> str:
+    """Hash call id -> packed Lease of an orphan; lives and dies with `orphans`."""
+    return f"{_POOL}:orphan-leases"
+
+
+def commands(process_id: WorkerId | DispatcherId) -> str:
+    """Stream of packed Commands for one worker or dispatcher, field `command`.
+
+    Written by operators, read by that process; trimmed to about COMMANDS_MAX, lives COMMAND_KEY_TTL_S after the last.
+    """
+    return f"{_POOL}:commands:{process_id}"
+
+
+def answers(command_id: str) -> str:
+    """List of packed CommandReplies to one command; written by its process, read by who asked; COMMAND_KEY_TTL_S."""
+    return f"{_POOL}:answers:{command_id}"
+
+
 def of_worker(worker_id: WorkerId) -> list[str]:
-    """Returns KEYS[1] to KEYS[4] of every script that takes or gives back slots of this worker."""
-    return [registrations(), loads(), lapses(), slots(worker_id)]
+    """Returns KEYS[1] to KEYS[6] of every script that takes or gives back slots of this worker."""
+    return [registrations(), loads(), lapses(), sessions(), events(), slots(worker_id)]
 
 
 def of_lease(call_id: CallId, lease_id: LeaseId) -> list[str]:
     """Returns the two keys such a script needs for each lease."""
     return [call(call_id), released(lease_id)]
+
+
+def of_resources(names: Iterable[str]) -> list[str]:
+    """Returns the two keys a script needs for the queue of each resource."""
+    return [key for name in names for key in (waiting(name), polls(name))]
+
+
+def of_orphans() -> list[str]:
+    """Returns the two keys of all orphans."""
+    return [orphans(), orphan_leases()]
 
 
 def ms(seconds: float) -> int:

@@ -1,22 +1,23 @@
 -- Makes an offer the worker's own. An offer made while Redis was away is entered as claimed.
--- KEYS[1] registrations   KEYS[2] loads   KEYS[3] lapses   KEYS[4] slots of the worker
--- KEYS[5] call            KEYS[6] released
+-- KEYS[1] registrations   KEYS[2] loads    KEYS[3] lapses
+-- KEYS[4] sessions        KEYS[5] events   KEYS[6] slots of the worker
+-- KEYS[7] call            KEYS[8] released
 -- ARGV[1] lease id   ARGV[2] call id   ARGV[3] worker id   ARGV[4] packed Lease   ARGV[5] time of the offer in ms
--- ARGV[6] 1 for a lease made while Redis was away, else 0   ARGV[7] lifetime of a claimed lease in ms
+-- ARGV[6] 1 for a lease made while Redis was away, else 0
 -- Answer: 'claimed'; or why not: 'released', 'elsewhere', 'claimed before', 'expired', 'unknown', 'full'.
-local now = now_ms()
-if redis.call('EXISTS', KEYS[6]) == 1 then
+local keys = slot_keys(7)
+if redis.call('EXISTS', KEYS[8]) == 1 then
   return 'released'
 end
-local held = redis.call('HMGET', KEYS[5], 'lease_id', 'worker_id', 'state')
+local lease = { id = ARGV[1], call_id = ARGV[2], worker_id = ARGV[3], packed = ARGV[4], offered_at_ms = ARGV[5] }
+local held = redis.call('HMGET', KEYS[7], 'lease_id', 'worker_id', 'state')
 if not held[1] then
   if ARGV[6] ~= '1' then
     return 'unknown'
   elseif not has_room(ARGV[3]) then
     return 'full'
   end
-  take_slot(slot_keys(5), { id = ARGV[1], call_id = ARGV[2], worker_id = ARGV[3], packed = ARGV[4],
-    offered_at_ms = ARGV[5], state = 'claimed' }, now + ARGV[7])
+  enter_slot(keys, lease, now + LEASE_TTL_MS)
   return 'claimed'
 elseif held[1] ~= ARGV[1] or held[2] ~= ARGV[3] then
   return 'elsewhere'
@@ -25,6 +26,7 @@ elseif held[3] == 'claimed' then
 elseif now > tonumber(redis.call('ZSCORE', KEYS[3], ARGV[2])) then
   return 'expired'
 end
-redis.call('HSET', KEYS[5], 'state', 'claimed')
-redis.call('ZADD', KEYS[3], now + ARGV[7], ARGV[2])
+redis.call('HSET', KEYS[7], 'state', 'claimed')
+redis.call('ZADD', KEYS[3], now + LEASE_TTL_MS, ARGV[2])
+tell_started(keys, lease)
 return 'claimed'

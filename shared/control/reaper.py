@@ -7,13 +7,12 @@ heartbeat or a claim in between wins, and any number of dispatchers may reap at 
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from redis.asyncio import Redis
 
 from shared.control import keys
 from shared.control.connection import answering, ask
-from shared.control.scripts import Argument, Script
+from shared.control.scripts import Argument, Script, held_lease
 from shared.ending import CallEnd
 from shared.ids import CallId, WorkerId
 from shared.messages import CallRecord, Lease, MessageError
@@ -33,8 +32,9 @@ class Reaper:
         """Returns the leases that this call freed; to be called every REAP_INTERVAL_S.
 
         Frees workers silent for HEARTBEAT_TTL_S with all their leases, offers not claimed within OFFER_TTL_S and claims
-        not renewed for LEASE_TTL_S. A claimed lease leaves a record `worker_lost`, a mere offer none. Only silence that
-        somebody watched counts: after a gap of WATCH_TTL_S between reaps (Redis was away) all time limits start anew.
+        not renewed for LEASE_TTL_S. A claimed lease leaves a record `worker_lost`, and an orphan when its caller is
+        owed a BYE; a mere offer leaves neither. Only silence that somebody watched counts: after a gap of WATCH_TTL_S
+        between reaps (Redis was away) all time limits start anew.
         A lease whose format is newer than this process can read is left to those that can.
         """
         now_ms, silent, lapsed = await self.candidates()
@@ -53,12 +53,7 @@ class Reaper:
         """
         answer: tuple[int, list[bytes], list[bytes]] = await self._candidates(
             [keys.watched(), keys.workers(), keys.lapses(), keys.records()],
-            [
-                keys.ms(keys.WATCH_TTL_S),
-                keys.ms(keys.HEARTBEAT_TTL_S),
-                keys.ms(keys.OFFER_TTL_S),
-                self._record_retention_ms,
-            ],
+            [self._record_retention_ms],
         )
         now_ms, silent, lapsed = answer
         return now_ms, [WorkerId(i.decode()) for i in silent], [CallId(i.decode()) for i in lapsed]
@@ -67,9 +62,8 @@ class Reaper:
         """Frees a lease that still has lapsed; False when it has not, or is gone."""
         freed: int = await self._free_lease(
             [*keys.of_worker(lease.worker_id), *keys.of_lease(lease.call_id, lease.lease_id), keys.records(),
-             keys.watched()],
-            [lease.lease_id, lease.call_id, lease.worker_id, _lost(lease, now_ms), keys.ms(keys.OFFER_TTL_S),
-             keys.ms(keys.LEASE_TTL_S), keys.RECORDS_MAX, keys.ms(keys.RELEASED_TTL_S)],
+             *keys.of_orphans(), keys.watched()],
+            [lease.lease_id, lease.call_id, lease.worker_id, _lost(lease, now_ms)],
         )  # fmt: skip
         return freed == 1
 
@@ -77,12 +71,10 @@ class Reaper:
         """Frees all leases of a worker that still is silent, and its registration; returns them."""
         leases = await self._leases_of(await self._calls_of(worker_id))
         script_keys = [
-            *(*keys.of_worker(worker_id), keys.workers(), keys.states()),
-            *(keys.records(), keys.watched(), keys.healths()),
-        ]
-        args: list[Argument] = [
-            worker_id, keys.ms(keys.HEARTBEAT_TTL_S), keys.RECORDS_MAX, keys.ms(keys.RELEASED_TTL_S)
+            *keys.of_worker(worker_id), keys.workers(), keys.states(), keys.healths(), keys.records(),
+            *keys.of_orphans(), keys.watched(),
         ]  # fmt: skip
+        args: list[Argument] = [worker_id]
         for lease in leases:
             script_keys += keys.of_lease(lease.call_id, lease.lease_id)
             args += [lease.lease_id, lease.call_id, _lost(lease, now_ms)]
@@ -97,15 +89,15 @@ class Reaper:
     async def _leases_of(self, call_ids: Iterable[CallId]) -> list[Lease]:
         async with answering(self._redis), self._redis.pipeline(transaction=False) as pipe:
             for call_id in call_ids:
-                pipe.hmget(keys.call(call_id), ["lease", "offered_at_ms"])
-            found: list[tuple[bytes | None, bytes]] = await pipe.execute()
-        leases = (_lease(packed, offered_at_ms) for packed, offered_at_ms in found if packed)
+                pipe.hmget(keys.call(call_id), ["lease", "offered_at_ms", "resource"])
+            found: list[tuple[bytes, bytes, bytes | None]] = await pipe.execute()
+        leases = (_lease(*fields) for fields in found if fields[0])
         return [lease for lease in leases if lease]
 
 
-def _lease(packed: bytes, offered_at_ms: bytes) -> Lease | None:
+def _lease(packed: bytes, offered_at_ms: bytes, resource: bytes | None) -> Lease | None:
     try:
-        return replace(Lease.unpack(packed), offered_at_ms=int(offered_at_ms))
+        return held_lease(packed, offered_at_ms, resource)
     except MessageError:
         return None
 
@@ -118,5 +110,7 @@ def _lost(lease: Lease, now_ms: int) -> bytes:
         result=CallEnd.WORKER_LOST.result,
         reason=CallEnd.WORKER_LOST,
         invite_at_ms=lease.invite_at_ms,
+        answered_at_ms=lease.answered_at_ms,
         ended_at_ms=now_ms,
+        agent=lease.agent,
     ).pack()

@@ -1,22 +1,32 @@
--- Stands in front of every script: Redis's own time, and the only places where a slot is taken and given back.
--- It is no script of its own. The scripts that use slot_keys have the worker's keys first:
---   KEYS[1] registrations   KEYS[2] loads   KEYS[3] lapses   KEYS[4] slots of the worker
+-- Stands in front of every script: Redis's own time, events, and the only places where a slot is taken and given back.
+-- It is no script of its own. Lifetimes and limits in capitals come from keys.py. The scripts that use slot_keys have
+-- these keys first:
+--   KEYS[1] registrations   KEYS[2] loads    KEYS[3] lapses
+--   KEYS[4] sessions        KEYS[5] events   KEYS[6] slots of the worker
 
--- Redis time as Unix time in ms.
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+-- Redis time as Unix time in ms: one moment for all that a script does.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Says in the stream of events what has just happened: names and values in turn.
+local function tell(keys, event, ...)
+  redis.call('XADD', keys.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', event, 'at_ms', now, ...)
+end
+
+local function keep_record(keys, packed)
+  redis.call('XADD', keys.records, 'MAXLEN', '~', RECORDS_MAX, '*', 'record', packed)
 end
 
 -- The keys of one lease of the worker; `first` is the index of its call key, the next one is its released key.
 local function slot_keys(first)
-  return { loads = KEYS[2], lapses = KEYS[3], slots = KEYS[4], call = KEYS[first], released = KEYS[first + 1] }
+  return { loads = KEYS[2], lapses = KEYS[3], sessions = KEYS[4], events = KEYS[5], slots = KEYS[6],
+    call = KEYS[first], released = KEYS[first + 1] }
 end
 
 -- A worker that Redis does not know (any more) has counted by itself before it asks.
 local function has_room(worker_id)
   local registration = redis.call('HGET', KEYS[1], worker_id)
-  return not registration or redis.call('SCARD', KEYS[4]) < cmsgpack.unpack(registration).capacity
+  return not registration or redis.call('SCARD', KEYS[6]) < cmsgpack.unpack(registration).capacity
 end
 
 local function count_load(keys, worker_id)
@@ -28,22 +38,58 @@ local function count_load(keys, worker_id)
   end
 end
 
--- lease: id, call_id, worker_id, packed, offered_at_ms, state.
+-- lease: id, call_id, worker_id, packed, offered_at_ms, state, resource.
 local function take_slot(keys, lease, lapses_at_ms)
   redis.call('HSET', keys.call, 'lease_id', lease.id, 'worker_id', lease.worker_id, 'lease', lease.packed,
-    'offered_at_ms', lease.offered_at_ms, 'state', lease.state)
+    'offered_at_ms', lease.offered_at_ms, 'state', lease.state, 'resource', lease.resource)
   redis.call('SADD', keys.slots, lease.call_id)
   redis.call('ZADD', keys.lapses, lapses_at_ms, lease.call_id)
+  redis.call('HINCRBY', keys.sessions, lease.resource, 1)
   count_load(keys, lease.worker_id)
 end
 
 -- lease: call_id, worker_id. Marks the lease as released, so that this happens once.
-local function give_back_slot(keys, lease, released_ttl_ms)
-  redis.call('SET', keys.released, 1, 'PX', released_ttl_ms)
+local function give_back_slot(keys, lease)
+  local resource = redis.call('HGET', keys.call, 'resource')
+  if resource and redis.call('HINCRBY', keys.sessions, resource, -1) <= 0 then
+    redis.call('HDEL', keys.sessions, resource)
+  end
+  redis.call('SET', keys.released, 1, 'PX', RELEASED_TTL_MS)
   redis.call('DEL', keys.call)
   redis.call('SREM', keys.slots, lease.call_id)
   redis.call('ZREM', keys.lapses, lease.call_id)
   count_load(keys, lease.worker_id)
+end
+
+-- lease: call_id, worker_id, packed.
+local function tell_started(keys, lease)
+  local unpacked = cmsgpack.unpack(lease.packed)
+  tell(keys, 'call.started', 'call_id', lease.call_id, 'worker_id', lease.worker_id, 'agent', unpacked.agent or '',
+    'resource', unpacked.resource or '')
+end
+
+-- lease: call_id, worker_id, packed. True when the call has been answered.
+local function tell_answered(keys, lease)
+  if not cmsgpack.unpack(lease.packed).answered_at_ms then
+    return false
+  end
+  tell(keys, 'call.answered', 'call_id', lease.call_id, 'worker_id', lease.worker_id)
+  return true
+end
+
+-- lease: call_id, worker_id.   record: agent, result, reason.
+local function tell_ended(keys, lease, record)
+  tell(keys, 'call.ended', 'call_id', lease.call_id, 'worker_id', lease.worker_id, 'agent', record.agent,
+    'result', record.result, 'reason', record.reason)
+end
+
+-- Enters the lease of a running call, of which Redis knows nothing (any more): as far as its events go it starts now.
+-- lease: id, call_id, worker_id, packed, offered_at_ms.
+local function enter_slot(keys, lease, lapses_at_ms)
+  lease.state = 'claimed'
+  lease.resource = cmsgpack.unpack(lease.packed).resource or ''
+  take_slot(keys, lease, lapses_at_ms)
+  tell_started(keys, lease)
 end
 
 -- Keeps the lease of a running call, enters it again if Redis forgot it; false when the call is no longer its worker's.
@@ -52,14 +98,22 @@ local function keep_slot(keys, lease, lapses_at_ms)
   if redis.call('EXISTS', keys.released) == 1 then
     return false
   end
-  local held = redis.call('HGET', keys.call, 'lease_id')
-  if held == lease.id then
-    redis.call('HSET', keys.call, 'state', 'claimed')
+  local held = redis.call('HMGET', keys.call, 'lease_id', 'state', 'answered')
+  if held[1] == lease.id then
+    redis.call('HSET', keys.call, 'state', 'claimed', 'lease', lease.packed)
     redis.call('ZADD', keys.lapses, lapses_at_ms, lease.call_id)
-  elseif held then
+    if held[2] ~= 'claimed' then
+      tell_started(keys, lease)
+    end
+  elseif held[1] then
     return false
   elseif has_room(lease.worker_id) then
-    take_slot(keys, lease, lapses_at_ms)
+    enter_slot(keys, lease, lapses_at_ms)
+  else
+    return true
+  end
+  if not held[3] and tell_answered(keys, lease) then
+    redis.call('HSET', keys.call, 'answered', 1)
   end
   return true
 end
@@ -70,11 +124,36 @@ local function keep_slots(first_key, first_arg, worker_id, lapses_at_ms)
   local lost = {}
   for i = first_arg, #ARGV, 4 do
     local lease = { id = ARGV[i], call_id = ARGV[i + 1], worker_id = worker_id, packed = ARGV[i + 2],
-      offered_at_ms = ARGV[i + 3], state = 'claimed' }
+      offered_at_ms = ARGV[i + 3] }
     if not keep_slot(slot_keys(first_key), lease, lapses_at_ms) then
       table.insert(lost, lease.id)
     end
     first_key = first_key + 2
   end
   return lost
+end
+
+-- Notes that the caller of a call is owed a BYE, if it was answered and its dialog is known.
+local function leave_orphan(keys, call_id, packed_lease)
+  if cmsgpack.unpack(packed_lease).dialog then
+    redis.call('ZADD', keys.orphans, 0, call_id)
+    redis.call('HSET', keys.orphan_leases, call_id, packed_lease)
+    redis.call('PEXPIRE', keys.orphans, ORPHAN_TTL_MS)
+    redis.call('PEXPIRE', keys.orphan_leases, ORPHAN_TTL_MS)
+  end
+end
+
+-- Frees a lease that nobody will release; the record is written for one that was claimed. True when this freed it.
+local function free_slot(keys, lease, packed_record)
+  local held = redis.call('HMGET', keys.call, 'lease_id', 'state', 'lease')
+  if held[1] ~= lease.id then
+    return false
+  end
+  give_back_slot(keys, lease)
+  if held[2] == 'claimed' then
+    leave_orphan(keys, lease.call_id, held[3])
+    keep_record(keys, packed_record)
+    tell_ended(keys, lease, cmsgpack.unpack(packed_record))
+  end
+  return true
 end

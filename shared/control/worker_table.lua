@@ -1,8 +1,7 @@
 -- Reads the whole worker table at one moment.
--- KEYS[1] registrations   KEYS[2] loads   KEYS[3] workers   KEYS[4] states   KEYS[5] healths
--- Answer: list of {packed WorkerRecord, state, taken slots, ms since its last heartbeat, packed WorkerHealth or nil},
---         in the order of worker ids.
-local now = now_ms()
+-- KEYS[1] registrations   KEYS[2] loads   KEYS[3] workers   KEYS[4] states   KEYS[5] healths   KEYS[6] watched
+-- Answer: {ms since which somebody has reaped without a gap, list of {packed WorkerRecord, state, taken slots, ms since its
+--         last heartbeat, packed WorkerHealth or nil} in the order of worker ids}.
 local ids = redis.call('HKEYS', KEYS[1])
 table.sort(ids)
 local rows = {}
@@ -15,4 +14,4 @@ for _, id in ipairs(ids) do
     redis.call('HGET', KEYS[5], id),
   })
 end
-return rows
+return { now - (redis.call('GET', KEYS[6]) or now), rows }

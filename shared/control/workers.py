@@ -37,7 +37,7 @@ class Workers:
         script_keys, args = leases_to_keep(leases)
         lost: list[bytes] = await self._register(
             [*keys.of_worker(worker_id), keys.workers(), keys.states(), *script_keys],
-            [worker_id, record.pack(), record.state, keys.ms(keys.LEASE_TTL_S), *args],
+            [worker_id, record.pack(), record.state, *args],
         )
         return [LeaseId(lease_id.decode()) for lease_id in lost]
 
@@ -46,23 +46,44 @@ class Workers:
 
         False when it is not registered and has to register again.
         """
-        script_keys = [keys.registrations(), keys.workers(), keys.states(), keys.healths()]
+        script_keys = [keys.registrations(), keys.workers(), keys.states(), keys.healths(), keys.events()]
         known: int = await self._heartbeat(script_keys, [worker_id, state, (health or WorkerHealth()).pack()])
         return known == 1
 
     async def unregister(self, worker_id: WorkerId) -> None:
         """Takes the worker out of the table; leases it still holds stay until they are released or lapse."""
-        await self._unregister([keys.registrations(), keys.workers(), keys.states(), keys.healths()], [worker_id])
+        await self._unregister(
+            [keys.registrations(), keys.workers(), keys.states(), keys.healths(), keys.events()], [worker_id]
+        )
 
     async def table(self) -> list[WorkerRow]:
         """Returns all registered workers in the order of their ids, the silent ones too, as of one moment.
 
         A worker whose registration has a newer format than this process can read is left out.
         """
-        table_keys = [keys.registrations(), keys.loads(), keys.workers(), keys.states(), keys.healths()]
-        answer: list[tuple[bytes, bytes, int, int, bytes | None]] = await self._table(table_keys, [])
+        return (await self.watched_table())[1]
+
+    async def watched_table(self) -> tuple[float, list[WorkerRow]]:
+        """Returns what `table` does, and how long, in s, somebody has reaped without a gap.
+
+        When that is less than HEARTBEAT_TTL_S, Redis may have come back empty, and a worker that is missing may be
+        about to register again.
+        """
+        watched_for_ms: int
+        answer: list[tuple[bytes, bytes, int, int, bytes | None]]
+        watched_for_ms, answer = await self._table(
+            [
+                keys.registrations(),
+                keys.loads(),
+                keys.workers(),
+                keys.states(),
+                keys.healths(),
+                keys.watched(),
+            ],
+            [],
+        )
         rows = (_row(*entry) for entry in answer)
-        return [row for row in rows if row]
+        return watched_for_ms / 1000, [row for row in rows if row]
 
 
 def _row(packed: bytes, state: bytes, leased: int, heartbeat_age_ms: int, health: bytes | None) -> WorkerRow | None:

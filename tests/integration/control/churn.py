@@ -10,7 +10,7 @@ import sys
 from shared.control.connection import connect
 from shared.control.leases import Leases
 from shared.control.workers import Workers
-from shared.errors import LeaseLost, NoCapacity
+from shared.errors import CallTaken, LeaseLost, NoCapacity
 from shared.ids import CallId, LeaseId, WorkerId
 from shared.messages import Lease
 from shared.states import WorkerState
@@ -43,7 +43,7 @@ class Churn:
                 await self.leases.claim(lease)
                 self.running[lease.lease_id] = lease
                 say("claimed", lease.lease_id)
-        except (NoCapacity, LeaseLost):
+        except (NoCapacity, CallTaken, LeaseLost):
             return
 
     async def renew(self) -> None:

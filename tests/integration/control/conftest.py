@@ -6,7 +6,11 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.control.connection import connect
+from shared.control.dispatchers import Dispatchers
+from shared.control.events import Events
 from shared.control.leases import Leases
+from shared.control.orphans import Orphans
+from shared.control.quotas import Quotas
 from shared.control.reaper import Reaper
 from shared.control.workers import Workers
 
@@ -26,9 +30,33 @@ def workers(redis: Redis) -> Workers:
 
 
 @pytest.fixture
+def dispatchers(redis: Redis) -> Dispatchers:
+    """The dispatcher table."""
+    return Dispatchers(redis)
+
+
+@pytest.fixture
 def leases(redis: Redis) -> Leases:
     """The leases."""
     return Leases(redis)
+
+
+@pytest.fixture
+def quotas(redis: Redis) -> Quotas:
+    """The quotas."""
+    return Quotas(redis)
+
+
+@pytest.fixture
+def events(redis: Redis) -> Events:
+    """The stream of events."""
+    return Events(redis)
+
+
+@pytest.fixture
+def orphans(redis: Redis) -> Orphans:
+    """The calls whose callers are owed a BYE."""
+    return Orphans(redis)
 
 
 @pytest.fixture

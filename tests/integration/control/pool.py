@@ -4,6 +4,7 @@ It calls no script of the pool.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +14,17 @@ from redis.asyncio import Redis
 from shared.control import keys
 from shared.control.connection import ask
 from shared.ending import CallEnd
-from shared.ids import CallId, LeaseId, WorkerId
-from shared.messages import CallRecord, Lease, WorkerRecord
+from shared.ids import CallId, DispatcherId, LeaseId, WorkerId
+from shared.messages import CallRecord, Dialog, DispatcherRecord, Lease, WorkerRecord
 from shared.states import WorkerState
 
 INVITE_AT_MS = 1_700_000_000_000
+
+DIALOG = Dialog(
+    call_id=b"a@192.0.2.7", local=b"<sip:a@192.0.2.1>;tag=\xff", remote=b"<sip:b@192.0.2.7>;tag=2",
+    target=b"sip:b@192.0.2.7:5080", routes=[b"<sip:192.0.2.3;lr>"],
+)  # fmt: skip
+"""What an answered call's lease has; a tag may be any bytes."""
 
 
 def worker_record(worker_id: str, capacity: int = 2, state: WorkerState = WorkerState.READY) -> WorkerRecord:
@@ -35,6 +42,18 @@ def worker_record(worker_id: str, capacity: int = 2, state: WorkerState = Worker
     )
 
 
+def dispatcher_record(dispatcher_id: str = "front", *, draining: bool = False) -> DispatcherRecord:
+    """Returns a dispatcher."""
+    return DispatcherRecord(
+        dispatcher_id=DispatcherId(dispatcher_id),
+        pid=1,
+        sip_host="192.0.2.1",
+        sip_port=5060,
+        draining=draining,
+        started_at_ms=INVITE_AT_MS,
+    )
+
+
 def call_record(lease: Lease, reason: CallEnd = CallEnd.CALLER_HANGUP) -> CallRecord:
     """Returns the record a worker writes at the end of the lease's call."""
     return CallRecord(
@@ -48,9 +67,9 @@ def call_record(lease: Lease, reason: CallEnd = CallEnd.CALLER_HANGUP) -> CallRe
     )
 
 
-async def pass_time(redis: Redis, seconds: float) -> None:
-    """Makes every heartbeat, lease and watch `seconds` older, as if somebody had been reaping all the while."""
-    await _make_older(redis, seconds)
+async def pass_time(redis: Redis, seconds: float, *, queues: Sequence[str] = ()) -> None:
+    """Makes everything `seconds` older, as if somebody had been reaping all the while; and who waits for `queues`."""
+    await _make_older(redis, seconds, queues)
     now_ms = int((await ask(redis, "TIME"))[0]) * 1000
     since = int(await ask(redis, "GET", keys.watched()) or now_ms) - keys.ms(seconds)
     await ask(redis, "SET", keys.watched(), since, "EX", 600)
@@ -62,10 +81,26 @@ async def pass_time_unwatched(redis: Redis, seconds: float) -> None:
     await ask(redis, "DEL", keys.watched())
 
 
-async def _make_older(redis: Redis, seconds: float) -> None:
-    for key in (keys.workers(), keys.lapses()):
-        for member in await ask(redis, "ZRANGE", key, 0, -1):
-            await ask(redis, "ZINCRBY", key, -keys.ms(seconds), member)
+_OLDER = """
+for i = 2, #KEYS do
+  local entries = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES')
+  for j = 1, #entries, 2 do
+    if entries[j + 1] ~= '0' then redis.call('ZINCRBY', KEYS[i], -ARGV[1], entries[j]) end
+  end
+end
+local budgets = redis.call('HGETALL', KEYS[1])
+for i = 1, #budgets, 2 do
+  local budget = cmsgpack.unpack(budgets[i + 1])
+  for _, name in ipairs({ 'a', 'b', 'h' }) do budget[name] = budget[name] - ARGV[1] end
+  redis.call('HSET', KEYS[1], budgets[i], cmsgpack.pack(budget))
+end
+"""
+
+
+async def _make_older(redis: Redis, seconds: float, queues: Sequence[str] = ()) -> None:
+    times = [keys.workers(), keys.lapses(), keys.dispatcher_beats(), keys.quota_beats(), keys.orphans()]
+    times += map(keys.polls, queues)
+    await ask(redis, "EVAL", _OLDER, 1 + len(times), keys.budgets(), *times, keys.ms(seconds))
 
 
 @dataclass(frozen=True)
@@ -76,6 +111,8 @@ class Held:
     lease_id: LeaseId
     worker_id: WorkerId
     state: str
+    resource: str
+    has_dialog: bool
     marked_released: bool
 
 
@@ -86,12 +123,13 @@ class Snapshot:
     leases: dict[LeaseId, Held] = field(default_factory=dict)
     slots: dict[WorkerId, list[CallId]] = field(default_factory=dict)
     loads: dict[WorkerId, int] = field(default_factory=dict)
+    sessions: dict[str, int] = field(default_factory=dict)
     lapses: list[CallId] = field(default_factory=list)
     registered: list[WorkerId] = field(default_factory=list)
 
 
 _SNAPSHOT = """
-local answer = { calls = {}, slots = {}, loads = {}, lapses = {}, registered = {} }
+local answer = { calls = {}, slots = {}, loads = {}, sessions = {}, lapses = {}, registered = {} }
 local function pairs_of(list)
   local map = {}
   for i = 1, #list, 2 do map[list[i]] = list[i + 1] end
@@ -100,6 +138,7 @@ end
 for _, key in ipairs(redis.call('KEYS', '{voicepool}:call:*')) do
   local held = pairs_of(redis.call('HGETALL', key))
   held.released = redis.call('EXISTS', '{voicepool}:released:' .. held.lease_id)
+  held.dialog = cmsgpack.unpack(held.lease).dialog and 1 or 0
   held.lease = nil
   answer.calls[key] = held
 end
@@ -107,6 +146,7 @@ for _, key in ipairs(redis.call('KEYS', '{voicepool}:slots:*')) do
   answer.slots[key] = redis.call('SMEMBERS', key)
 end
 answer.loads = pairs_of(redis.call('HGETALL', '{voicepool}:loads'))
+answer.sessions = pairs_of(redis.call('HGETALL', '{voicepool}:sessions'))
 answer.lapses = redis.call('ZRANGE', '{voicepool}:lapses', 0, -1)
 answer.registered = redis.call('HKEYS', '{voicepool}:registrations')
 return cjson.encode(answer)
@@ -114,7 +154,7 @@ return cjson.encode(answer)
 
 
 async def snapshot(redis: Redis) -> Snapshot:
-    """Returns what Redis holds at one moment."""
+    """Returns what Redis holds at one moment, sets in alphabetical order: theirs may change by itself."""
     raw: dict[str, Any] = json.loads(await ask(redis, "EVAL", _SNAPSHOT, 0))
     held = [
         Held(
@@ -122,16 +162,19 @@ async def snapshot(redis: Redis) -> Snapshot:
             lease_id=LeaseId(fields["lease_id"]),
             worker_id=WorkerId(fields["worker_id"]),
             state=fields["state"],
+            resource=fields["resource"],
+            has_dialog=bool(fields["dialog"]),
             marked_released=bool(fields["released"]),
         )
         for key, fields in dict(raw["calls"]).items()
     ]
     return Snapshot(
         leases={lease.lease_id: lease for lease in held},
-        slots={WorkerId(key.rsplit(":", 1)[1]): list(calls) for key, calls in dict(raw["slots"]).items()},
+        slots={WorkerId(key.rsplit(":", 1)[1]): sorted(calls) for key, calls in dict(raw["slots"]).items()},
         loads={worker_id: int(load) for worker_id, load in dict(raw["loads"]).items()},
+        sessions={resource: int(count) for resource, count in dict(raw["sessions"]).items()},
         lapses=list(raw["lapses"]),
-        registered=list(raw["registered"]),
+        registered=sorted(raw["registered"]),
     )
 
 
@@ -144,6 +187,7 @@ def check(seen: Snapshot, capacity: int) -> None:
     assert sorted(calls_in_slots) == sorted(calls_leased), "a slot without a lease, or a lease without a slot"
     assert sorted(seen.lapses) == sorted(call_id for call_id, _ in calls_leased), "a lease that would never lapse"
     assert seen.loads == {worker_id: len(calls) for worker_id, calls in seen.slots.items()}, "a wrong load"
+    assert seen.sessions == Counter(lease.resource for lease in seen.leases.values()), "a wrong number of sessions"
     assert not any(lease.marked_released for lease in seen.leases.values()), "a released lease that is held"
 
 

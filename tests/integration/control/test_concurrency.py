@@ -8,11 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.control.connection import connect
-from shared.control.leases import Leases
+from shared.control.leases import Leases, Wish
 from shared.control.workers import Workers
-from shared.errors import LeaseLost, NoCapacity
+from shared.errors import LeaseLost, NoCapacity, NoQuota
 from shared.ids import CallId, WorkerId
-from shared.messages import Lease
+from shared.messages import Lease, ResourceQuota
 from tests.integration.control.pool import (
     INVITE_AT_MS,
     call_record,
@@ -63,6 +63,23 @@ async def test_capacity_is_never_exceeded_and_never_wasted(redis: Redis, replica
     watching.cancel()
     assert Counter(lease.worker_id for lease in taken) == dict.fromkeys(WORKERS, CAPACITY)
     assert set((await snapshot(redis)).leases) == {lease.lease_id for lease in taken}
+
+
+async def test_sessions_of_a_resource_are_never_exceeded_and_never_wasted(redis: Redis, replicas: list[Leases]) -> None:
+    narrow, wide = ResourceQuota(name="narrow", sessions=3), ResourceQuota(name="wide", sessions=9)
+
+    async def attempt(number: int) -> Lease | None:
+        wish = Wish(resources=[narrow, wide])
+        try:
+            return await replicas[number % REPLICAS].acquire(
+                CallId(f"call{number}"), WORKERS[number % len(WORKERS)], invite_at_ms=INVITE_AT_MS, wish=wish
+            )
+        except NoQuota:
+            return None
+
+    taken = [lease for lease in await asyncio.gather(*map(attempt, range(100))) if lease]
+    assert Counter(lease.resource for lease in taken) == {"narrow": 3, "wide": 9}
+    check(await snapshot(redis), CAPACITY)
 
 
 async def test_one_call_on_all_replicas_gets_one_lease(replicas: list[Leases]) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
+from shared.control import connection
 from shared.control.connection import CONNECTIONS_MAX, answering, ask, connect
 from shared.control.leases import Leases
 from shared.control.records import Records
@@ -53,6 +55,55 @@ async def impatient(own_server: RedisServer) -> AsyncIterator[Redis]:
     client = connect(own_server.url, timeout_s=0.2)
     yield client
     await client.aclose()
+
+
+class Forgetful:
+    """A firewall before Redis: connections it forgets stay open at both ends, and nothing passes any more."""
+
+    def __init__(self, redis_port: int) -> None:
+        self._redis_port = redis_port
+        self._remembered: set[asyncio.StreamWriter] = set()
+        self._answers = True
+        self._writers: list[asyncio.StreamWriter] = []
+        self.url = ""
+
+    def forget(self) -> None:
+        """Forgets all connections there are; new ones pass."""
+        self._remembered.clear()
+        self._answers = True
+
+    def swallow_answers(self) -> None:
+        """Lets questions through, and nothing back."""
+        self._answers = False
+
+    async def join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves one connection."""
+        to_read, to_write = await asyncio.open_connection("127.0.0.1", self._redis_port)
+        self._remembered |= {writer, to_write}
+        self._writers += [writer, to_write]
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._pass(reader, to_write, questions=True))
+            both.create_task(self._pass(to_read, writer, questions=False))
+
+    def close(self) -> None:
+        """Closes all connections, the forgotten ones too."""
+        for writer in self._writers:
+            writer.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, questions: bool) -> None:
+        while data := await reader.read(65536):
+            if writer in self._remembered and (questions or self._answers):
+                writer.write(data)
+
+
+@asynccontextmanager
+async def forgetful(redis_port: int) -> AsyncIterator[Forgetful]:
+    """Runs one for the block."""
+    firewall = Forgetful(redis_port)
+    async with await asyncio.start_server(firewall.join, "127.0.0.1", 0) as server:
+        firewall.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        yield firewall
+        firewall.close()
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
@@ -106,6 +157,37 @@ async def test_redis_that_lost_its_scripts_gets_them_again(redis: Redis, workers
     await workers.table()
     await ask(redis, "SCRIPT", "FLUSH")
     assert await workers.table() == []
+
+
+async def test_connections_that_the_server_closed_cost_no_command(redis: Redis, redis_url: str) -> None:
+    await asyncio.gather(*(ask(redis, "PING") for _ in range(CONNECTIONS_MAX)))
+    async with connect(redis_url, timeout_s=20) as operator:
+        assert await ask(operator, "CLIENT", "KILL", "TYPE", "normal") == CONNECTIONS_MAX
+    for _ in range(2):
+        answers = await asyncio.gather(*(ask(redis, "ECHO", number) for number in range(CONNECTIONS_MAX)))
+        assert answers == [str(number).encode() for number in range(CONNECTIONS_MAX)]
+
+
+async def test_connections_that_a_firewall_forgot_cost_no_command(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PROBE_AFTER_S", 1e-6)  # every idle connection is old enough to be doubted
+    async with forgetful(redis_server.port) as firewall, connect(firewall.url, timeout_s=4) as client:
+        await asyncio.gather(*(ask(client, "PING") for _ in range(3)))
+        firewall.forget()
+        assert await ask(client, "ECHO", "still there") == b"still there"
+        answers = await asyncio.gather(*(ask(client, "ECHO", number) for number in range(3)))
+        assert answers == [b"0", b"1", b"2"]
+
+
+async def test_a_command_whose_answer_was_lost_is_not_sent_again(redis_server: RedisServer) -> None:
+    async with forgetful(redis_server.port) as firewall, connect(firewall.url, timeout_s=0.5) as client:
+        await ask(client, "DEL", "counter")
+        firewall.swallow_answers()
+        with pytest.raises(ControlUnavailable):
+            await ask(client, "INCR", "counter")
+        firewall.forget()
+        assert await ask(client, "GET", "counter") == b"1"
 
 
 async def test_answer_of_an_abandoned_question_reaches_nobody_else(redis: Redis) -> None:

@@ -7,7 +7,7 @@ one of them, so that any of them may die, or Redis forget everything, between an
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pytest
@@ -17,13 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shared.control import keys
 from shared.control.connection import ask, connect
-from shared.control.leases import Leases
+from shared.control.events import START, EventName, Events
+from shared.control.leases import Leases, Wish
+from shared.control.orphans import Orphans
 from shared.control.workers import Workers
-from shared.errors import LeaseLost, NoCapacity
+from shared.errors import CallTaken, LeaseLost, NoCapacity, NoQuota
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
-from shared.messages import Lease
+from shared.messages import Lease, ResourceQuota
 from shared.states import WorkerState
 from tests.integration.control.pool import (
+    DIALOG,
     INVITE_AT_MS,
     Snapshot,
     call_record,
@@ -42,12 +45,16 @@ SEATS = 3
 T = TypeVar("T")
 PERIODS_S = [seconds + 0.1 for seconds in (1.0, keys.HEARTBEAT_TTL_S, keys.OFFER_TTL_S, keys.LEASE_TTL_S)]
 
+LIMITS = {"narrow": 1, "wide": 3, "": 0}
+"""Sessions at once of each Voice Live resource; 0 is no limit."""
+
 CALM_STEPS = 5
 """Ordinary steps between two disasters, so that there is something for the next one to hit."""
 
 seats = st.integers(0, SEATS - 1)
 calls = st.integers(0, 5).map(lambda number: CallId(f"call{number}"))
 picks = st.integers(0, 7)
+wanted = st.lists(st.sampled_from(sorted(LIMITS)), min_size=1, unique=True)
 after_some_calm = precondition(lambda self: self.calm >= CALM_STEPS)
 after_an_offer = precondition(lambda self: self.offers)
 while_calls_run = precondition(lambda self: any(worker.running for worker in self.living))
@@ -75,6 +82,7 @@ class Pool(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.redis = connect(self.url, timeout_s=20.0)
         self.workers, self.leases = Workers(self.redis), Leases(self.redis)
+        self.events, self.orphans = Events(self.redis), Orphans(self.redis)
         self.living: list[LivingWorker] = []
         self.names = 0
         self.offers: list[Lease] = []
@@ -82,6 +90,7 @@ class Pool(RuleBasedStateMachine):
         self.seen: set[LeaseId] = set()
         self.claimed: set[LeaseId] = set()
         self.ends: Counter[LeaseId] = Counter()
+        self.owed: set[CallId] = set()
         self.before = Snapshot()
         self.calm = 0
         self.run(ask(self.redis, "FLUSHALL"))
@@ -119,10 +128,13 @@ class Pool(RuleBasedStateMachine):
         for lease_id in lost:
             self.end(worker.running.pop(lease_id))
 
-    def end(self, lease: Lease) -> None:
-        """Releases a lease the way a worker does at the end of a call."""
-        self.ends[lease.lease_id] += self.run(self.leases.release(lease, call_record(lease)))
+    def end(self, lease: Lease, *, orphan: bool = False) -> None:
+        """Releases a lease the way a worker does at the end of a call; perhaps it cannot say goodbye to the caller."""
+        ended = self.run(self.leases.release(lease, call_record(lease), orphan=orphan))
+        self.ends[lease.lease_id] += ended
         self.ended.append(lease)
+        if ended and orphan and lease.dialog:
+            self.owed.add(lease.call_id)
 
     @after_some_calm
     @rule(seat=seats)
@@ -157,6 +169,7 @@ class Pool(RuleBasedStateMachine):
 
     @rule(seat=seats)
     def renew(self, seat: int) -> None:
+        """Its renewals are due."""
         worker = self.living[seat]
         self.hang_up(worker, self.run(self.leases.renew(worker.worker_id, list(worker.running.values()))))
 
@@ -167,7 +180,8 @@ class Pool(RuleBasedStateMachine):
         for pick in some:
             lease = self.offers[-1 - pick % len(self.offers)]
             worker = next((one for one in self.living if one.worker_id == lease.worker_id), None)
-            if worker and worker.has_room() and lease.lease_id not in worker.running and lease not in self.ended:
+            over = {one.lease_id for one in self.ended}
+            if worker and worker.has_room() and lease.lease_id not in {*worker.running, *over}:
                 self.take(worker, lease, answered)
 
     def take(self, worker: LivingWorker, lease: Lease, answered: bool) -> None:
@@ -188,11 +202,22 @@ class Pool(RuleBasedStateMachine):
                 self.run(self.leases.claim(running[pick % len(running)]))
 
     @while_calls_run
-    @rule(seat=seats, pick=picks)
-    def call_ends(self, seat: int, pick: int) -> None:
+    @rule(seat=seats, pick=picks, heard=st.booleans())
+    def call_is_answered(self, seat: int, pick: int, heard: bool) -> None:
+        """Redis hears of it at once, or with the next renewal."""
+        running = self.living[seat].running
+        if running:
+            lease_id = list(running)[pick % len(running)]
+            running[lease_id] = replace(running[lease_id], answered_at_ms=INVITE_AT_MS + 9, dialog=DIALOG)
+            if heard:
+                self.renew(seat)
+
+    @while_calls_run
+    @rule(seat=seats, pick=picks, orphan=st.booleans())
+    def call_ends(self, seat: int, pick: int, orphan: bool) -> None:
         worker = self.living[seat]
         if worker.running:
-            self.end(worker.running.pop(list(worker.running)[pick % len(worker.running)]))
+            self.end(worker.running.pop(list(worker.running)[pick % len(worker.running)]), orphan=orphan)
 
     @precondition(lambda self: self.ended)
     @rule(pick=picks)
@@ -205,36 +230,46 @@ class Pool(RuleBasedStateMachine):
 
     # Dispatchers
 
-    @rule(some=st.lists(st.tuples(calls, seats), min_size=1, max_size=5))
-    def invites_arrive(self, some: list[tuple[CallId, int]]) -> None:
+    @rule(some=st.lists(st.tuples(calls, seats, wanted), min_size=1, max_size=5))
+    def invites_arrive(self, some: list[tuple[CallId, int, list[str]]]) -> None:
         """Dispatchers place calls; any of them may die at once and never use the lease."""
-        for call_id, seat in some:
-            self.acquire(call_id, seat, None)
+        for call_id, seat, resources in some:
+            self.acquire(call_id, seat, resources, None)
 
     @after_an_offer
-    @rule(pick=picks, seat=seats)
-    def next_worker(self, pick: int, seat: int) -> None:
+    @rule(pick=picks, seat=seats, resources=wanted)
+    def next_worker(self, pick: int, seat: int, resources: list[str]) -> None:
         """A dispatcher offers a call to the next worker."""
         self.before = self.run(snapshot(self.redis))
         old = self.offers[-1 - pick % len(self.offers)]
-        lease = self.acquire(old.call_id, seat, old.lease_id)
+        lease = self.acquire(old.call_id, seat, resources, old.lease_id)
         if lease and old.lease_id in self.before.leases:
             assert self.before.leases[old.lease_id].state == "offered", "a claimed lease was replaced"
             self.ends[old.lease_id] += 1
 
-    def acquire(self, call_id: CallId, seat: int, replacing: LeaseId | None) -> Lease | None:
+    def acquire(self, call_id: CallId, seat: int, resources: list[str], replacing: LeaseId | None) -> Lease | None:
         """Takes a lease if there is one to be had."""
         worker_id = self.living[seat].worker_id
+        wish = Wish(resources=[ResourceQuota(name=name, sessions=LIMITS[name]) for name in resources])
+        before = self.run(snapshot(self.redis))
         try:
-            lease = self.run(self.leases.acquire(call_id, worker_id, invite_at_ms=INVITE_AT_MS, replacing=replacing))
-        except (NoCapacity, LeaseLost):
+            lease = self.run(
+                self.leases.acquire(call_id, worker_id, invite_at_ms=INVITE_AT_MS, wish=wish, replacing=replacing)
+            )
+        except (NoCapacity, NoQuota, CallTaken, LeaseLost):
+            assert self.run(snapshot(self.redis)) == before, "a refusal has changed something"
             return None
         if lease not in self.offers:
             self.offers.append(lease)
+        if lease.lease_id not in before.leases:
+            assert lease.resource in resources
+            used = self.run(snapshot(self.redis)).sessions[lease.resource]
+            assert not LIMITS[lease.resource] or used <= LIMITS[lease.resource], "more sessions than the limit"
         return lease
 
-    @rule(call_id=calls, seat=seats)
-    def place_without_redis(self, call_id: CallId, seat: int) -> None:
+    @rule(call_id=calls, seat=seats, resource=st.sampled_from(sorted(LIMITS)))
+    def place_without_redis(self, call_id: CallId, seat: int, resource: str) -> None:
+        """What was placed without asking may take a resource beyond its limit, once it is entered."""
         self.offers.append(
             Lease(
                 lease_id=new_lease_id(),
@@ -243,6 +278,7 @@ class Pool(RuleBasedStateMachine):
                 offered_at_ms=INVITE_AT_MS,
                 invite_at_ms=INVITE_AT_MS,
                 provisional=True,
+                resource=resource,
             )
         )
 
@@ -257,8 +293,22 @@ class Pool(RuleBasedStateMachine):
         async def at_once() -> list[list[Lease]]:
             return await asyncio.gather(*(self.leases.reap() for _ in range(reapers)))
 
+        before = self.run(snapshot(self.redis)).leases
         for lease in (lease for freed in self.run(at_once()) for lease in freed):
             self.ends[lease.lease_id] += 1
+            if before[lease.lease_id].state == "claimed" and before[lease.lease_id].has_dialog:
+                self.owed.add(lease.call_id)
+
+    @precondition(lambda self: self.owed)
+    @rule()
+    def callers_are_told(self) -> None:
+        """A dispatcher says BYE to those whose workers could not."""
+        taken = self.run(self.orphans.take())
+        assert {lease.call_id for lease in taken} == self.owed
+        assert all(lease.dialog == DIALOG for lease in taken)
+        for lease in taken:
+            self.run(self.orphans.settle(lease.call_id))
+        self.owed.clear()
 
     # The world
 
@@ -289,6 +339,7 @@ class Pool(RuleBasedStateMachine):
         self.claimed.clear()
         self.ends.clear()
         self.ended.clear()
+        self.owed.clear()
         for seat in sorted(registering):
             self.beat(self.living[seat])
 
@@ -311,7 +362,27 @@ class Pool(RuleBasedStateMachine):
         self.claimed.update(lease.lease_id for lease in self.before.leases.values() if lease.state == "claimed")
         assert all(self.ends[lease_id] == 0 for lease_id in self.before.leases), "a lease that ended is still held"
         assert max(self.ends.values(), default=0) <= 1, "a lease ended twice"
-        assert max(map(len, self.run(reasons(self.redis)).values()), default=0) <= 1, "a lease has two records"
+        records = self.run(reasons(self.redis))
+        assert max(map(len, records.values()), default=0) <= 1, "a lease has two records"
+        assert {CallId(member.decode()) for member in self.run(ask(self.redis, "ZRANGE", keys.orphans(), 0, -1))} == (
+            self.owed
+        ), "a caller who is owed a BYE, or is not"
+        self.check_events({*self.claimed, *records})
+
+    def check_events(self, begun: set[LeaseId]) -> None:
+        """Every claimed lease, and no other, has started and, once it is over, ended; each once."""
+        started: Counter[str] = Counter()
+        ended: Counter[str] = Counter()
+        answered: Counter[str] = Counter()
+        counts = {EventName.CALL_STARTED: started, EventName.CALL_ANSWERED: answered, EventName.CALL_ENDED: ended}
+        for event in self.run(self.events.read(keys.EVENTS_MAX, since=START)):
+            if event.name in counts:
+                counts[EventName(event.name)][event.about["call_id"]] += 1
+                call_id = event.about["call_id"]
+                assert ended[call_id] <= started[call_id] >= answered[call_id], "an end without a beginning"
+        claimed = Counter(lease.call_id for lease in self.before.leases.values() if lease.state == "claimed")
+        assert started - ended == claimed, "a call that has started and not ended, but is not there"
+        assert started.total() == len(begun), "a call has started twice, or not at all"
 
     def settle(self) -> None:
         """Lets everybody reconcile, then ends every call: what runs is leased, and in the end nothing is left."""

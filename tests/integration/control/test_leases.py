@@ -7,9 +7,9 @@ from redis.asyncio import Redis
 
 from shared.control import keys
 from shared.control.connection import ask
-from shared.control.leases import Leases
+from shared.control.leases import Leases, Wish
 from shared.control.workers import Workers
-from shared.errors import LeaseLost, NoCapacity
+from shared.errors import CallTaken, LeaseLost, NoCapacity
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import Lease
 from shared.states import WorkerState
@@ -85,8 +85,31 @@ class TestAcquire:
     async def test_same_call_on_another_replica_gets_the_lease_there_is(self, leases: Leases) -> None:
         first = await acquired(leases, "a", "one")
         assert await acquired(leases, "a", "two") == first
+
+    async def test_call_that_a_worker_has_claimed_is_taken(self, redis: Redis, leases: Leases) -> None:
+        first = await acquired(leases, "a", "one")
         await leases.claim(first)
-        assert await acquired(leases, "a", "two") == first
+        before = await snapshot(redis)
+        with pytest.raises(CallTaken):
+            await acquired(leases, "a", "two")
+        assert await snapshot(redis) == before
+
+    async def test_offer_of_an_older_release_which_knew_no_resources_is_returned_and_given_back(
+        self, redis: Redis, leases: Leases
+    ) -> None:
+        first = await acquired(leases)
+        await ask(redis, "HDEL", keys.call(CALL), "resource")
+        assert await acquired(leases) == first
+        assert await leases.find(CALL) == first
+        assert await leases.release(first, None)
+        assert await ask(redis, "HGET", keys.sessions(), "") == b"1", "that lease had not been counted"
+
+    async def test_lease_says_who_is_to_answer_and_who_asked(self, leases: Leases) -> None:
+        wish = Wish(agent="reception", peer="192.0.2.9")
+        lease = await leases.acquire(CALL, ONE, invite_at_ms=INVITE_AT_MS, wish=wish)
+        assert (lease.agent, lease.peer, lease.resource) == ("reception", "192.0.2.9", "")
+        assert await leases.find(CALL) == lease
+        assert await leases.find(CallId("nobody")) is None
 
     async def test_refused_call_leaves_nothing_behind(self, redis: Redis, leases: Leases) -> None:
         before = await snapshot(redis)
@@ -220,7 +243,7 @@ class TestRenew:
         lease = await acquired(leases)
         await leases.claim(lease)
         before = await snapshot(redis)
-        await ask(redis, "DEL", keys.call(CALL), keys.slots(ONE), keys.lapses(), keys.loads())
+        await ask(redis, "DEL", keys.call(CALL), keys.slots(ONE), keys.lapses(), keys.loads(), keys.sessions())
         assert await leases.renew(ONE, [lease]) == []
         assert await snapshot(redis) == before
 

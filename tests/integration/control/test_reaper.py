@@ -104,7 +104,7 @@ async def test_lease_that_comes_between_listing_and_freeing_keeps_its_worker_for
     redis: Redis, workers: Workers, leases: Leases
 ) -> None:
     lease = await claimed(leases, "a")
-    await ask(redis, "DEL", keys.call(lease.call_id), keys.slots(ONE), keys.lapses(), keys.loads())
+    await ask(redis, "DEL", keys.call(lease.call_id), keys.slots(ONE), keys.lapses(), keys.loads(), keys.sessions())
     await pass_time(redis, SILENT_S)
 
     reaper = Interrupted(redis, lambda: leases.renew(ONE, [lease]))

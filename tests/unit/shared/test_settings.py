@@ -116,6 +116,29 @@ def test_no_limit_of_answer_tokens_can_be_written_in_two_ways(text: str, value: 
     assert limit == value
 
 
+@pytest.mark.parametrize("model", [DispatcherSettings, WorkerSettings])
+def test_the_quota_of_the_settings_is_known_to_every_process(model: type[PoolSettings]) -> None:
+    good = {"LEASE_SECRET": SECRET, "AZURE_VOICELIVE_ENDPOINT": "https://a.example"}
+    quota = {"VOICE_LIVE_CONNECTIONS_PER_MINUTE": "60", "VOICE_LIVE_SESSIONS": "", "VOICE_LIVE_TOKENS_PER_MINUTE": "0"}
+    assert load(model, **good).voice_live_connections_per_minute is None
+    [problem] = problems(model, **good, **quota)
+    assert problem.startswith("VOICE_LIVE_TOKENS_PER_MINUTE: ")
+
+
+def test_worker_labels_are_names_with_values() -> None:
+    assert worker().worker_labels == {}
+    labels = worker(WORKER_LABELS="region=westeurope, pool=gold").worker_labels
+    assert labels == {"region": "westeurope", "pool": "gold"}
+
+
+@pytest.mark.parametrize("text", ["gold", "Pool=gold", "pool=", "pool=very golden", "pool=a,pool=b"])
+def test_bad_worker_labels_are_refused(text: str) -> None:
+    good = {"LEASE_SECRET": SECRET, "AZURE_VOICELIVE_ENDPOINT": "https://a.example"}
+    [problem] = problems(WorkerSettings, **good, WORKER_LABELS=text)
+    assert problem.startswith("WORKER_LABELS: ")
+    assert "gold" not in problem
+
+
 def test_an_empty_api_key_is_none() -> None:
     assert worker(AZURE_VOICELIVE_API_KEY="").voicelive_api_key is None
 

@@ -5,9 +5,11 @@ from importlib.resources import files
 
 import pytest
 
+from shared.control import scripts
+
 FOLDER = files("shared.control")
 NAMES = sorted(entry.name.removesuffix(".lua") for entry in FOLDER.iterdir() if entry.name.endswith(".lua"))
-VERBS = [name for name in NAMES if name != "slots"]
+VERBS = [name for name in NAMES if name not in scripts.SHARED]
 
 
 def header_and_body(name: str) -> tuple[str, str]:
@@ -62,3 +64,17 @@ def test_every_script_has_one_caller() -> None:
     sources = [entry.read_text("utf-8") for entry in FOLDER.iterdir() if entry.name.endswith(".py")]
     called = [name for text in sources for name in re.findall(r'Script\(redis, "(\w+)"\)', text)]
     assert sorted(called) == VERBS
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_script_has_the_budgets_in_front_when_it_uses_them(name: str) -> None:
+    functions = re.findall(r"^local function (\w+)", FOLDER.joinpath("budgets.lua").read_text("utf-8"), re.MULTILINE)
+    _, body = header_and_body(name)
+    assert functions and any(f"{function}(" in body for function in functions) == (name in scripts.WITH_BUDGETS)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_constant_of_a_script_is_one_that_it_is_given(name: str) -> None:
+    _, body = header_and_body(name)
+    written = set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", body))
+    assert written <= {*scripts.CONSTANTS, *re.findall(r"^local ([A-Z_]+) =", scripts.source(name), re.MULTILINE)}

@@ -1,0 +1,147 @@
+"""Every method of the control plane, once: for a Redis that is not the tests' usual one.
+
+It asserts that each gets an answer of the right kind; what the answers should be, `tests/integration/control/` says.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import replace
+from importlib.resources import files
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.control import keys, scripts
+from shared.control.address import RedisAddress
+from shared.control.calls import RunningCalls
+from shared.control.commands import Commands
+from shared.control.dispatchers import Dispatchers
+from shared.control.events import EventName, Events
+from shared.control.leases import Leases, Wish
+from shared.control.orphans import Orphans
+from shared.control.quotas import Quotas, ResourceQuota
+from shared.control.records import Records
+from shared.control.workers import Workers
+from shared.errors import CallTaken, NoQuota
+from shared.ids import CallId, DispatcherId, WorkerId
+from shared.messages import Command, CommandName, CommandReply, CommandState, Dialog, DispatcherRecord
+from shared.states import WorkerState
+from tests.integration.control.pool import INVITE_AT_MS, call_record, pass_time, worker_record
+
+ONE, TWO, DISPATCHER = WorkerId("one"), WorkerId("two"), DispatcherId("front")
+NARROW = ResourceQuota(name="narrow", sessions=1, connections_per_minute=60, tokens_per_minute=1000)
+DIALOG = Dialog(call_id=b"c", local=b"<sip:a@b>;tag=1", remote=b"<sip:c@d>;tag=2", target=b"sip:c@192.0.2.7")
+
+Connecting = Callable[[RedisAddress | str], Redis]
+"""The fixture `client`."""
+
+
+async def drive(redis: Redis, clock: Redis) -> None:
+    """Does what dispatchers, workers and operators do. `clock` may do anything: it makes what is stored older."""
+    await carry(redis, clock)
+    await watch(redis)
+    await command(redis, redis)
+    await leave(redis)
+    assert await scripts_not_run(clock) == set()
+
+
+async def carry(redis: Redis, clock: Redis) -> None:
+    """Takes calls through all they may meet."""
+    await _drive_processes(redis)
+    await _drive_calls(redis, clock)
+    await _drive_quotas(redis)
+
+
+async def leave(redis: Redis) -> None:
+    """Takes out who is still there."""
+    await Workers(redis).unregister(TWO)
+    await Dispatchers(redis).leave(DISPATCHER)
+
+
+async def watch(redis: Redis) -> None:
+    """Reads everything that is there to be read, after calls have been driven."""
+    await Workers(redis).table()
+    assert await Dispatchers(redis).table()
+    assert await Quotas(redis).table()
+    assert await RunningCalls(redis).table() == []
+    assert await RunningCalls(redis).find(CallId("nobody")) is None
+    assert len(await Records(redis).read(10)) == 2
+    assert len(await Records(redis).read(10, since="0-0")) == 2
+    async with aclosing(Records(redis).newest_first()) as rows:
+        assert len([row async for row in rows]) == 2
+    assert await Events(redis).read(1)
+    assert await Events(redis).read(1, since="0-0")
+
+
+async def command(operator: Redis, process: Redis) -> None:
+    """Has `process` carry out a command that `operator` gives."""
+    wanted = Command(command_id="1", name=CommandName.DRAIN)
+    running = asyncio.create_task(Commands(operator).run(ONE, wanted))
+    async with aclosing(Commands(process).listen(ONE)) as commands:  # type: ignore[type-var]
+        seen = await anext(commands)
+    await Commands(process).answer(CommandReply(command_id=seen.command_id, state=CommandState.DONE))
+    assert (await running).state == CommandState.DONE
+
+
+async def _drive_processes(redis: Redis) -> None:
+    workers = Workers(redis)
+    for worker_id in (ONE, TWO):
+        await workers.register(worker_record(worker_id, capacity=8))
+        assert await workers.heartbeat(worker_id, WorkerState.READY)
+    await Dispatchers(redis).heartbeat(
+        DispatcherRecord(
+            dispatcher_id=DISPATCHER, pid=1, sip_host="192.0.2.1", sip_port=5060, draining=False, started_at_ms=1
+        ),
+        [NARROW],
+    )
+
+
+async def _drive_calls(redis: Redis, clock: Redis) -> None:
+    workers, leases = Workers(redis), Leases(redis)
+    moved = await leases.acquire(CallId("moved"), ONE, invite_at_ms=INVITE_AT_MS)
+    moved = await leases.acquire(CallId("moved"), TWO, invite_at_ms=INVITE_AT_MS, replacing=moved.lease_id)
+    assert await leases.release(moved, None)
+    ended, lapsed, orphaned = [
+        await leases.acquire(CallId(name), ONE, invite_at_ms=INVITE_AT_MS) for name in ("ended", "lapsed", "orphaned")
+    ]
+    for lease in (ended, orphaned):
+        await leases.claim(lease)
+    with pytest.raises(CallTaken):
+        await leases.acquire(ended.call_id, TWO, invite_at_ms=INVITE_AT_MS)
+    assert await leases.find(ended.call_id) is not None
+    assert await leases.renew(ONE, [ended, replace(orphaned, answered_at_ms=INVITE_AT_MS, dialog=DIALOG)]) == []
+    assert await leases.release(ended, call_record(ended))
+
+    await leases.reap()
+    await pass_time(clock, keys.OFFER_TTL_S + 1)
+    for worker_id in (ONE, TWO):
+        assert await workers.heartbeat(worker_id, WorkerState.READY)
+    assert [lease.call_id for lease in await leases.reap()] == [lapsed.call_id]
+    await workers.heartbeat(TWO, WorkerState.READY)
+    await clock.zadd(keys.workers(), {ONE: 1})
+    assert [lease.call_id for lease in await leases.reap()] == [orphaned.call_id]
+    assert [lease.call_id for lease in await Orphans(redis).take()] == [orphaned.call_id]
+    await Orphans(redis).settle(orphaned.call_id)
+
+
+async def _drive_quotas(redis: Redis) -> None:
+    leases, quotas = Leases(redis), Quotas(redis)
+    first = await leases.acquire(CallId("first"), TWO, invite_at_ms=INVITE_AT_MS, wish=Wish(resources=[NARROW]))
+    with pytest.raises(NoQuota):
+        await leases.acquire(
+            CallId("second"), TWO, invite_at_ms=INVITE_AT_MS, wish=Wish(resources=[NARROW], may_wait=True)
+        )
+    await leases.leave_line(CallId("second"), [NARROW])
+    await quotas.spend(NARROW.name, connections=1, tokens=10)
+    await quotas.throttled(NARROW.name, 1.0)
+    assert await leases.release(first, None)
+    await Events(redis).tell(EventName.CALL_REFUSED, {"call_id": "second", "status": 503, "reason": "no quota"})
+
+
+async def scripts_not_run(clock: Redis) -> set[str]:
+    """Returns the names of the Lua scripts that this Redis has never been given."""
+    names = {file.name.removesuffix(".lua") for file in files("shared.control").iterdir() if file.name.endswith(".lua")}
+    names -= set(scripts.SHARED)
+    known = [(await clock.script_exists(clock.register_script(scripts.source(name)).sha))[0] for name in names]
+    return {name for name, run in zip(names, known, strict=True) if not run}
