@@ -66,18 +66,27 @@ class WorkerAddresses:
 
     def __init__(self) -> None:
         self._last_seen: dict[Address, float] = {}
+        self._hosts: frozenset[str] = frozenset()
 
     def update(self, addresses: Iterable[Address], now: float) -> None:
         """Takes over the worker table's addresses and forgets those that left it long ago."""
+        changed = False
         for address in addresses:
-            self._last_seen.pop(address, None)
+            changed |= self._last_seen.pop(address, None) is None
             self._last_seen[address] = now
         while self._last_seen:
             oldest = next(iter(self._last_seen))
             if len(self._last_seen) <= MAX_WORKERS and now - self._last_seen[oldest] <= REMEMBERED_S:
                 break
             del self._last_seen[oldest]
+            changed = True
+        if changed:
+            self._hosts = frozenset(address.host for address in self._last_seen)
 
     def knows(self, address: Address) -> bool:
         """Whether a worker listens there, or did."""
         return address in self._last_seen
+
+    def has_host(self, host: str) -> bool:
+        """Whether a worker listens on any port of `host`, or did."""
+        return host in self._hosts

@@ -1,6 +1,7 @@
-"""The dispatcher as a process: the SIP core, its socket, the worker table and the leases, joined.
+"""The dispatcher as a process: the SIP core, its sockets, the worker table and the leases, joined.
 
-It decides nothing about SIP (`sip/`) or about who gets a call (`placement.py`).
+It decides nothing about SIP (`sip/`), about who gets a call (`placement.py`) or about patience (`placing.py`). What a
+dispatcher does for the pool beside calls is `upkeep.py`.
 """
 
 import asyncio
@@ -10,19 +11,21 @@ from typing import Protocol
 
 import structlog
 
+from dispatcher.agents import AgentDirectory
 from dispatcher.notices import Notices
 from dispatcher.offers import LeaseStore, Offers
-from dispatcher.sip.actions import Address, Place, Release, Report
+from dispatcher.placing import Placing, Refused, Taken
+from dispatcher.sip.actions import Address, Find, GiveUp, Order, Orphan, Place, Release, Report, Settled
 from dispatcher.sip.proxy import Proxy, ProxySettings
-from dispatcher.table import Table, TableSource
+from dispatcher.table import Table, TableSource, address_of
 from dispatcher.transport import Driver
+from dispatcher.upkeep import Upkeep
 from shared.choices import DispatchMode
 from shared.clock import now_ms
 from shared.control.connection import connect
-from shared.control.keys import REAP_INTERVAL_S
-from shared.control.leases import Leases
 from shared.control.workers import Workers
 from shared.errors import ConfigError, ControlUnavailable
+from shared.ids import CallId
 from shared.messages import Lease
 from shared.settings import DispatcherSettings
 
@@ -35,62 +38,105 @@ STOP_LIMIT_S = 5.0
 log = structlog.get_logger()
 
 
-class ReapedLeases(LeaseStore, Protocol):
-    """Leases with the duty to free what nobody else will: `shared.control.leases.Leases`."""
+class FoundLeases(LeaseStore, Protocol):
+    """Leases that can be looked up too: `shared.control.leases.Leases`."""
 
-    async def reap(self) -> list[Lease]:
-        """Frees what dead workers and lost offers left behind; raises ControlUnavailable."""
+    async def find(self, call_id: CallId) -> Lease | None:
+        """Returns the lease that a call has; raises ControlUnavailable."""
+
+
+class Listener(Protocol):
+    """Who hears what came of calls: `dispatcher.upkeep.Upkeep`."""
+
+    def refused(self, call_id: CallId, status: int, reason: str) -> None:
+        """A call has not been placed."""
+
+    def settled(self, call_id: CallId) -> None:
+        """An orphan's caller knows, or cannot be told."""
 
 
 class Dispatcher:
     """One dispatcher, from its first datagram to its last."""
 
-    def __init__(self, settings: DispatcherSettings, workers: TableSource, leases: ReapedLeases) -> None:
+    def __init__(
+        self,
+        settings: DispatcherSettings,
+        workers: TableSource,
+        leases: FoundLeases,
+        agents: AgentDirectory,
+        listener: Listener,
+    ) -> None:
+        """`agents` have been opened."""
         loop = asyncio.get_running_loop()
-        self.listening: asyncio.Future[int] = loop.create_future()
-        """The SIP port, once it is open."""
+        self.listening: asyncio.Future[Address] = loop.create_future()
+        """Where this replica alone is reached, once it is."""
         self._settings = settings
         self._table = Table(workers, loop.time)
         self._leases = leases
-        secret = settings.lease_secret.get_secret_value()
-        self._offers = Offers(self._table, leases, policy=settings.placement_policy, secret=secret)
+        self._agents = agents
+        self._listener = listener
+        self._offers = Offers(
+            self._table,
+            leases,
+            policy=settings.placement_policy,
+            secret=settings.lease_secret.get_secret_value(),
+            may_wait=settings.queue_wait_s > 0,
+        )
+        self._placings: dict[int, Placing] = {}
+        self._driver = Driver(self._handle)
         self._notices = Notices()
         self._control_away = False
         self._stopping = asyncio.Event()
         self._all_answered = asyncio.Event()
 
+    @property
+    def draining(self) -> bool:
+        """Whether new calls are refused."""
+        return self._proxy.draining
+
+    def drain(self, draining: bool) -> None:
+        """Refuses new calls from now on, or takes them again; one that has been told to stop takes none any more."""
+        if draining != self._proxy.draining and not self._stopping.is_set():
+            log.info("dispatcher.draining" if draining else "dispatcher.taking_calls")
+            self._proxy.draining = draining
+
     def stop(self) -> None:
         """Ends `run` soon: new calls are refused, unanswered ones get a few seconds."""
         self._stopping.set()
+
+    def hang_up(self, lease: Lease) -> None:
+        """Says BYE to the caller of a dead worker's call; the listener hears when it is settled."""
+        if lease.dialog is not None:
+            orphan = Orphan(lease.call_id, lease.dialog, lease.peer)
+            self._driver.run(partial(self._proxy.hang_up, orphan))
 
     async def refresh(self) -> None:
         """Reads the worker table and lets the SIP side know."""
         await self._read_table()
         self._apply_table()
 
-    async def run(self) -> None:
-        """Serves until `stop` is called; raises ConfigError when the SIP port is taken."""
+    async def start(self) -> None:
+        """Opens the sockets; raises ConfigError when the SIP port is taken."""
+        self._own, self._shared = self._listen()
         await self._read_table()
-        self._start()
+
+    async def run(self) -> None:
+        """Serves until `stop` is called."""
         async with asyncio.TaskGroup() as self._tasks:
-            watching = [
-                self._tasks.create_task(self._watch_table(), name="worker table"),
-                self._tasks.create_task(self._reap(), name="reap"),
-            ]
+            self._serve()
+            watching = self._tasks.create_task(self._watch_table(), name="worker table")
             await self._stopping.wait()
-            await self._drain()
+            await self._answer_all()
             self._driver.close()
-            for task in watching:
-                task.cancel()
+            watching.cancel()
         log.info("dispatcher.stopped")
 
-    def _start(self) -> None:
-        settings = self._settings
-        self._driver = Driver(self._handle)
-        port = self._listen(settings.sip_local_address, settings.sip_port)
+    def _serve(self) -> None:
+        settings, own, shared = self._settings, self._own, self._shared
         self._proxy = Proxy(
             ProxySettings(
-                address=Address("udp", settings.advertised_address, port),
+                address=own,
+                shared=shared,
                 secret=settings.lease_secret.get_secret_value(),
                 peers=settings.sip_allowed_peers,
                 invite_rate=settings.sip_invite_rate,
@@ -99,26 +145,37 @@ class Dispatcher:
         )
         self._apply_table()
         self._driver.serve(self._proxy)
-        self.listening.set_result(port)
+        self.listening.set_result(own)
         log.info(
             "dispatcher.listening",
             transport="udp",
             host=settings.sip_local_address,
-            port=port,
+            port=shared.port if settings.sip_share_port and shared else own.port,
             advertised=settings.advertised_address,
+            own_port=own.port,
             mode=settings.dispatch_mode,
             workers=self._table.ready(),
         )
 
-    def _listen(self, host: str, port: int) -> int:
+    def _listen(self) -> tuple[Address, Address | None]:
+        """Opens the sockets; returns where this replica is reached, and where all of them are if that is elsewhere."""
+        settings = self._settings
+        host, port, advertised = settings.sip_local_address, settings.sip_port, settings.advertised_address
+        shared: Address | None = None
         try:
-            return self._driver.listen(host, port)
+            if settings.sip_share_port:
+                shared = Address("udp", advertised, self._driver.share(host, port))
+                port = 0
+            own = Address("udp", advertised, self._driver.listen(host, port))
         except OSError as error:
             raise ConfigError([f"SIP_PORT: cannot listen on {host}:{port}: {error.strerror}"]) from error
+        if settings.shared_address is not None:
+            shared = Address("udp", *settings.shared_address)
+        return own, shared
 
-    async def _drain(self) -> None:
+    async def _answer_all(self) -> None:
         self._proxy.draining = True
-        log.info("dispatcher.draining", unanswered=self._proxy.unanswered())
+        log.info("dispatcher.stopping", unanswered=self._proxy.unanswered())
         self._note_answered()
         try:
             async with asyncio.timeout(STOP_LIMIT_S):
@@ -127,29 +184,62 @@ class Dispatcher:
             log.warning("dispatcher.stopped_early", unanswered=self._proxy.unanswered())
 
     def _note_answered(self) -> None:
-        if self._proxy.draining and not self._proxy.unanswered():
+        if self._stopping.is_set() and not self._proxy.unanswered():
             self._all_answered.set()
 
-    def _handle(self, action: Place | Release | Report) -> None:
+    def _handle(self, action: Order) -> None:
         """Carries out what the core asks for besides sending."""
-        if isinstance(action, Report):
-            self._report(action)
-        elif isinstance(action, Place):
-            self._tasks.create_task(self._place(action), name="place")
-        else:
-            self._tasks.create_task(self._release(action.lease), name="release")
+        match action:
+            case Report():
+                self._report(action)
+            case Place():
+                self._tasks.create_task(self._place(action), name="place")
+            case GiveUp():
+                if placing := self._placings.get(action.number):
+                    placing.give_up()
+            case Find():
+                self._tasks.create_task(self._find(action), name="find")
+            case Release():
+                self._tasks.create_task(self._release(action.lease), name="release")
+            case Settled():
+                self._listener.settled(action.call_id)
 
     async def _place(self, place: Place) -> None:
         """Answers one question of the core, whatever happens on the way."""
         waited_ms = round((asyncio.get_running_loop().time() - place.invite_at) * 1000)
         try:
-            offer = await self._offers.make(place, now_ms() - waited_ms)
+            demands = self._agents.demands(place.request, place.source)
+            placing = Placing(self._offers, place, demands, now_ms() - waited_ms)
+            self._placings[place.number] = placing
+            outcome = await placing.run(
+                self._settings.queue_wait_s, lambda: self._driver.run(partial(self._proxy.waiting, place))
+            )
         except Exception:
             log.exception("dispatcher.placement_failed", call_id=place.call_id)
-            offer = None
+            outcome = Refused("internal_error")
+        finally:
+            self._placings.pop(place.number, None)
         self._apply_table()  # placing may have read it anew: the worker's answer must not come from a stranger
-        step = partial(self._proxy.placed, place, offer) if offer else partial(self._proxy.no_room, place)
-        self._driver.run(step)
+        match outcome:
+            case Refused():
+                self._driver.run(partial(self._proxy.no_room, place, reason=outcome.reason))
+            case Taken():
+                self._driver.run(partial(self._proxy.taken, place))
+            case offer:
+                self._driver.run(partial(self._proxy.placed, place, offer))
+
+    async def _find(self, find: Find) -> None:
+        """Looks up where a call is that another replica placed."""
+        lease: Lease | None = None
+        try:
+            lease = await self._leases.find(find.call_id)
+        except ControlUnavailable:  # after a second; a caller sends its CANCEL again for 32 s
+            log.warning("dispatcher.call_not_looked_up", call_id=find.call_id)
+        row = self._table.find(lease.worker_id) if lease else None
+        if lease and row:
+            self._driver.run(partial(self._proxy.found, find, lease, address_of(row)))
+        else:
+            self._driver.run(partial(self._proxy.not_found, find))
 
     async def _release(self, lease: Lease) -> None:
         try:
@@ -158,6 +248,9 @@ class Dispatcher:
             log.exception("dispatcher.release_failed", call_id=lease.call_id)
 
     def _report(self, report: Report) -> None:
+        if report.event == "call.refused":
+            fields = report.fields
+            self._listener.refused(CallId(str(fields["call_id"])), int(fields["status"]), str(fields["reason"]))
         if not report.event.startswith("sip.") or report.event == "sip.incoming_call":
             log.info(report.event, **report.fields)
         elif self._notices.first(report.event, str(report.fields["source"]), asyncio.get_running_loop().time()):
@@ -189,29 +282,28 @@ class Dispatcher:
     def _apply_table(self) -> None:
         self._proxy.workers.update(self._table.addresses(), asyncio.get_running_loop().time())
         self._proxy.open = self._table.room() > 0
-        if self._proxy.draining:
-            self._note_answered()
-
-    async def _reap(self) -> None:
-        while True:
-            await asyncio.sleep(REAP_INTERVAL_S)
-            try:
-                freed = await self._leases.reap()
-            except ControlUnavailable:
-                continue  # said by the task that reads the table
-            for lease in freed:
-                log.warning("lease.reaped", call_id=lease.call_id, worker_id=lease.worker_id)
+        if self._table.in_touch:
+            for address in self._table.silent():  # what rings there rings at somebody dead
+                self._driver.run(partial(self._proxy.unreachable, address))
+        self._note_answered()
 
 
 async def serve(settings: DispatcherSettings) -> None:
-    """Runs a dispatcher until SIGTERM or SIGINT."""
-    redis = connect(settings.redis_url, client_name="voicepool-dispatcher")
-    leases = Leases(redis, record_retention_s=settings.record_retention_h * 3600)
-    dispatcher = Dispatcher(settings, Workers(redis), leases)
+    """Runs a dispatcher until SIGTERM or SIGINT; raises ConfigError when it cannot start."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, dispatcher.stop)
-    try:
-        await dispatcher.run()
-    finally:
-        await redis.aclose()
+    agents = AgentDirectory(settings)
+    await agents.open()
+    async with connect(settings.redis, client_name="voicepool-dispatcher") as redis:
+        upkeep = Upkeep(settings, redis, agents)
+        dispatcher = Dispatcher(settings, Workers(redis), upkeep.leases, agents, upkeep)
+        await dispatcher.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, dispatcher.stop)
+        async with asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(upkeep.run(dispatcher), name="upkeep"),
+                tasks.create_task(agents.watch(), name="agent file"),
+            ]
+            await dispatcher.run()
+            for task in beside:
+                task.cancel()

@@ -1,19 +1,23 @@
 """Offers: a worker chosen and its slot leased, in 100 ms at most, with or without Redis.
 
-It does not know SIP; a call asks through `sip.actions.Place` and gets an Offer or nothing.
+It does not know SIP and waits for nothing but Redis; who has patience is `placing.py`.
 """
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dispatcher.placement import choose
 from dispatcher.sip.actions import Offer, Place
-from dispatcher.table import REFUSAL_AGE_S, Table
+from dispatcher.table import REFUSAL_AGE_S, Table, address_of
 from shared import token
+from shared.agents.demands import Demands
 from shared.choices import PlacementPolicy
 from shared.clock import now_ms
+from shared.control.leases import Wish
+from shared.control.quotas import ResourceQuota
+from shared.control.rows import WorkerRow
 from shared.errors import ControlUnavailable, LeaseLost, NoCapacity
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import CallRecord, Lease
@@ -24,45 +28,80 @@ CONTROL_LIMIT_S = 0.1
 STALE_S = 5.0
 """Beyond this age the table's counts say little: it does not see calls end. Workers then refuse for themselves."""
 
-_CLAIMED_TRIES = 3
-_CLAIMED_WAIT_S = 0.02
-"""A worker that claimed a lease and then answered 503 gives it back at about the same time: worth a moment."""
+
+class OfferedElsewhere(Exception):
+    """Another replica is offering this call at the moment; `lease` is its offer."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__("offered elsewhere")
+        self.lease = lease
 
 
 class LeaseStore(Protocol):
     """Where leases are taken: `shared.control.leases.Leases`."""
 
     async def acquire(
-        self, call_id: CallId, worker_id: WorkerId, *, invite_at_ms: int, replacing: LeaseId | None = None
+        self,
+        call_id: CallId,
+        worker_id: WorkerId,
+        *,
+        invite_at_ms: int,
+        wish: Wish,
+        lease_id: LeaseId | None,
+        replacing: LeaseId | None,
     ) -> Lease:
-        """Returns a lease; raises NoCapacity, LeaseLost, ControlUnavailable."""
+        """Returns a lease; raises NoCapacity, NoQuota, CallTaken, LeaseLost, ControlUnavailable."""
 
     async def release(self, lease: Lease, record: CallRecord | None) -> bool:
         """Gives back an offer; raises ControlUnavailable."""
 
+    async def leave_line(self, call_id: CallId, resources: tuple[ResourceQuota, ...]) -> None:
+        """Takes a call out of the line for these resources; raises ControlUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What every attempt works with."""
+
+    table: Table
+    leases: LeaseStore
+    policy: PlacementPolicy
+    may_wait: bool
+
 
 class Offers:
-    """Turns a Place into an Offer."""
+    """Turns a Place, and what its call demands, into an Offer."""
 
-    def __init__(self, table: Table, leases: LeaseStore, *, policy: PlacementPolicy, secret: str) -> None:
+    def __init__(
+        self, table: Table, leases: LeaseStore, *, policy: PlacementPolicy, secret: str, may_wait: bool
+    ) -> None:
+        """`may_wait`: calls get in line when no Voice Live resource has anything left."""
+        self._desk = _Desk(table, leases, policy, may_wait)
         self._table = table
         self._leases = leases
-        self._policy = policy
         self._secret = secret
 
-    async def make(self, place: Place, invite_at_ms: int) -> Offer | None:
-        """Returns an offer, None when no worker has room.
+    async def make(self, place: Place, demands: Demands, invite_at_ms: int) -> Offer:
+        """Returns an offer.
+
+        Raises NoCapacity when no worker has room, NoQuota when no resource has anything left, CallTaken when a worker
+        has the call already, OfferedElsewhere while another replica offers it, and LeaseLost while the worker of the
+        offer to be replaced still holds it.
 
         When Redis does not answer in time, the lease is provisional: made here from the last known table, signed all
         the same, and entered in Redis by the worker later.
         """
-        lease = await self._lease_in_time(place, invite_at_ms)
-        address = self._table.address_of(lease.worker_id) if lease else None
-        if lease is None or address is None:
-            return None
+        lease = await _Attempt(self._desk, place, demands, invite_at_ms).lease_in_time()
+        return self.use(place, lease)
+
+    def use(self, place: Place, lease: Lease) -> Offer:
+        """Returns the offer that a lease makes; raises NoCapacity when nobody knows its worker (any more)."""
+        row = self._table.find(lease.worker_id)
+        if row is None:
+            raise NoCapacity(f"{lease.worker_id}: unknown")
         self._table.taken[lease.worker_id] += 1
-        lease = replace(lease, peer=place.source)  # here, because the lease may be another replica's
-        return Offer(lease, address, token.sign(lease, self._secret))
+        lease = replace(lease, peer=place.source)
+        return Offer(lease, address_of(row), token.sign(lease, self._secret))
 
     async def withdraw(self, lease: Lease) -> None:
         """Gives a lease back unless its worker has claimed it. Without Redis the offer lapses by itself."""
@@ -73,65 +112,117 @@ class Offers:
         if given_back:
             self._table.taken[lease.worker_id] -= 1
 
-    async def _lease_in_time(self, place: Place, invite_at_ms: int) -> Lease | None:
+    async def leave_line(self, place: Place, demands: Demands) -> None:
+        """Takes a call out of the line for a resource; without Redis it is taken out when it is not asked for."""
+        try:
+            await self._leases.leave_line(place.call_id, demands.resources)
+        except ControlUnavailable:
+            return
+
+
+class _Attempt:
+    """One try to get a lease for a Place."""
+
+    def __init__(self, desk: _Desk, place: Place, demands: Demands, invite_at_ms: int) -> None:
+        self._table = desk.table
+        self._leases = desk.leases
+        self._policy = desk.policy
+        self._place = place
+        self._demands = demands
+        self._invite_at_ms = invite_at_ms
+        self._wish = Wish(agent=demands.agent, priority=demands.priority, may_wait=desk.may_wait, peer=place.source)
+        self._lease_id = new_lease_id()
+        self._asked: WorkerId | None = None
+        """The worker for whose slot Redis was last asked, and has not answered."""
+
+    async def lease_in_time(self) -> Lease:
+        """Returns a lease within CONTROL_LIMIT_S; raises what `Offers.make` says."""
         if self._table.in_touch:
             try:
                 async with asyncio.timeout(CONTROL_LIMIT_S):
-                    return await self._lease(place, invite_at_ms)
+                    return await self._lease()
             except ControlUnavailable:
                 self._table.in_touch = False
             except TimeoutError:
                 pass  # this loop or Redis was slow once; whether Redis is away, the next reading of the table tells
-        return self._provisional(place, invite_at_ms)
+        return self._provisional(self._table.rows)
 
-    async def _lease(self, place: Place, invite_at_ms: int) -> Lease | None:
-        lease = await self._lease_from_table(place, invite_at_ms)
-        if lease is None and await self._table.refresh(REFUSAL_AGE_S):
-            lease = await self._lease_from_table(place, invite_at_ms)
+    async def _lease(self) -> Lease:
+        try:
+            return await self._from_table()
+        except NoCapacity:
+            if not await self._table.refresh(REFUSAL_AGE_S):
+                raise
+        try:
+            return await self._from_table()
+        except NoCapacity:
+            if not self._table.forgotten:
+                raise
+        return self._provisional(self._table.forgotten)
+
+    async def _from_table(self) -> Lease:
+        exclude = set(self._place.exclude)
+        while row := self._choose(self._table.rows, exclude):
+            try:
+                return await self._acquire(row)
+            except NoCapacity:
+                exclude.add(row.record.worker_id)
+        raise NoCapacity("no worker has room")
+
+    async def _acquire(self, row: WorkerRow) -> Lease:
+        replacing = self._place.replacing
+        self._asked = row.record.worker_id
+        # Shielded: out of time, the command goes on alone, since to cancel it would cost its connection. The lease it
+        # may still get is the one that is then offered all the same: it has the same id.
+        lease = await asyncio.shield(
+            self._leases.acquire(
+                self._place.call_id,
+                row.record.worker_id,
+                invite_at_ms=self._invite_at_ms,
+                wish=replace(self._wish, resources=self._reachable(row)),
+                lease_id=self._lease_id,
+                replacing=replacing.lease_id if replacing and not replacing.provisional else None,
+            )
+        )
+        self._asked = None
+        if lease.worker_id in self._place.exclude:
+            raise LeaseLost("the call is still with a worker that failed it")
+        if lease.lease_id != self._lease_id:
+            raise OfferedElsewhere(lease)
         return lease
 
-    async def _lease_from_table(self, place: Place, invite_at_ms: int) -> Lease | None:
-        exclude = set(place.exclude)
-        while worker_id := self._choose(place, exclude):
-            try:
-                return await self._acquire(place, worker_id, invite_at_ms)
-            except NoCapacity:
-                exclude.add(worker_id)
-        return None
-
-    async def _acquire(self, place: Place, worker_id: WorkerId, invite_at_ms: int) -> Lease:
-        replacing = place.replacing.lease_id if place.replacing and not place.replacing.provisional else None
-        for _ in range(_CLAIMED_TRIES):
-            try:
-                # Shielded: out of time, the command goes on alone, since to cancel it would cost its connection.
-                # The lease it may still get lapses, or is found by the next try of the call.
-                lease = await asyncio.shield(
-                    self._leases.acquire(place.call_id, worker_id, invite_at_ms=invite_at_ms, replacing=replacing)
-                )
-            except LeaseLost:
-                await asyncio.sleep(_CLAIMED_WAIT_S)
-                continue
-            if lease.worker_id not in place.exclude:
-                return lease
-            break
-        raise NoCapacity("the call is still with a worker that failed it")
-
-    def _provisional(self, place: Place, invite_at_ms: int) -> Lease | None:
-        worker_id = self._choose(place, place.exclude)
-        if worker_id is None and self._table.age_s > STALE_S:
-            worker_id = self._choose(place, place.exclude, ignore_load=True)
-        if worker_id is None:
-            return None
+    def _provisional(self, rows: Collection[WorkerRow]) -> Lease:
+        row = self._table.find(self._asked) if self._asked else None
+        row = row or self._choose(rows, self._place.exclude)
+        if row is None and self._table.age_s > STALE_S:
+            row = self._choose(rows, self._place.exclude, ignore_load=True)
+        if row is None:
+            raise NoCapacity("no worker had room when the table was last read")
         return Lease(
-            lease_id=new_lease_id(),
-            call_id=place.call_id,
-            worker_id=worker_id,
+            lease_id=self._lease_id,
+            call_id=self._place.call_id,
+            worker_id=row.record.worker_id,
             offered_at_ms=now_ms(),
-            invite_at_ms=invite_at_ms,
+            invite_at_ms=self._invite_at_ms,
             provisional=True,
+            agent=self._demands.agent,
+            resource=self._reachable(row)[0].name,
         )
 
-    def _choose(self, place: Place, exclude: Collection[WorkerId], *, ignore_load: bool = False) -> WorkerId | None:
-        rows = [replace(row, leased=0) for row in self._table.rows] if ignore_load else self._table.rows
-        taken = {} if ignore_load else self._table.taken
-        return choose(rows, policy=self._policy, exclude=exclude, taken=taken, salt=place.call_id)
+    def _choose(
+        self, rows: Collection[WorkerRow], exclude: Collection[WorkerId], *, ignore_load: bool = False
+    ) -> WorkerRow | None:
+        return choose(
+            [replace(row, leased=0) for row in rows] if ignore_load else list(rows),
+            policy=self._policy,
+            exclude=exclude,
+            taken={} if ignore_load else self._table.taken,
+            labels=self._demands.labels,
+            resources=[resource.name for resource in self._demands.resources],
+            salt=self._place.call_id,
+        )
+
+    def _reachable(self, row: WorkerRow) -> tuple[ResourceQuota, ...]:
+        """The resources that this worker reaches, as far as it says; one at least, since `choose` has seen to that."""
+        resources = self._demands.resources
+        return tuple(each for each in resources if each.name not in row.health.cut_off) or resources[:1]

@@ -15,6 +15,11 @@ _NOTHING: Mapping[str, str] = {}
 _NOBODY: Mapping[WorkerId, int] = {}
 
 
+def takes_calls(row: WorkerRow) -> bool:
+    """Whether a worker takes calls at all: alive, ready, and not late with those it has."""
+    return row.alive and row.record.state is WorkerState.READY and not row.health.late
+
+
 def choose(
     rows: Sequence[WorkerRow],
     *,
@@ -22,23 +27,29 @@ def choose(
     exclude: Collection[WorkerId] = (),
     taken: Mapping[WorkerId, int] = _NOBODY,
     labels: Mapping[str, str] = _NOTHING,
+    resources: Collection[str] = (),
     salt: str = "",
-) -> WorkerId | None:
-    """Returns the worker that gets the call, None when no worker that is alive, ready and suitable has room.
+) -> WorkerRow | None:
+    """Returns the worker that gets the call, None when no worker that takes calls and is suitable has room.
 
     Load is taken slots by capacity; `taken` adds what was leased since `rows` were read. `spread` prefers the lowest
     load, `pack` the highest. Of equal workers `salt` picks one: always the same for the same salt, each as often as the
-    others over many salts. A worker must have all `labels`.
+    others over many salts. A worker must have all `labels`, and reach one of the `resources` if any are named.
     """
     loads: dict[WorkerId, float] = {}
+    suitable: dict[WorkerId, WorkerRow] = {}
     for row in rows:
         record = row.record
-        if record.state is WorkerState.READY and row.alive and record.worker_id not in exclude:
-            used = row.leased + taken.get(record.worker_id, 0)
-            if used < record.capacity and labels.items() <= record.labels.items():
-                loads[record.worker_id] = used / record.capacity
+        if not takes_calls(row) or record.worker_id in exclude or not labels.items() <= record.labels.items():
+            continue
+        if resources and all(resource in row.health.cut_off for resource in resources):
+            continue
+        used = row.leased + taken.get(record.worker_id, 0)
+        if used < record.capacity:
+            loads[record.worker_id] = used / record.capacity
+            suitable[record.worker_id] = row
     if not loads:
         return None
     best = min(loads.values()) if policy is PlacementPolicy.SPREAD else max(loads.values())
     equals = sorted(worker_id for worker_id, load in loads.items() if load == best)
-    return equals[zlib.crc32(salt.encode()) % len(equals)]
+    return suitable[equals[zlib.crc32(salt.encode()) % len(equals)]]

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Protocol
 
+from dispatcher.placement import takes_calls
 from dispatcher.sip.actions import Address
+from shared.control.keys import HEARTBEAT_TTL_S
 from shared.control.workers import WorkerRow
 from shared.errors import ControlUnavailable
 from shared.ids import WorkerId
-from shared.states import WorkerState
 
 REFUSAL_AGE_S = 0.1
 """A call is not refused for want of room on the word of a table older than this."""
@@ -22,8 +23,8 @@ REFUSAL_AGE_S = 0.1
 class TableSource(Protocol):
     """Where the table comes from: `shared.control.workers.Workers`."""
 
-    async def table(self) -> list[WorkerRow]:
-        """Returns the rows; raises ControlUnavailable."""
+    async def watched_table(self) -> tuple[float, list[WorkerRow]]:
+        """Returns for how long somebody has reaped without a gap, in s, and the rows; raises ControlUnavailable."""
 
 
 class Table:
@@ -32,6 +33,8 @@ class Table:
     def __init__(self, source: TableSource, clock: Callable[[], float]) -> None:
         """`clock` is any steady one, in seconds."""
         self.rows: Sequence[WorkerRow] = ()
+        self.forgotten: Sequence[WorkerRow] = ()
+        """Workers that Redis has forgotten and that have had no time to register again: it came back empty."""
         self.taken: Counter[WorkerId] = Counter()
         """Slots leased, less those given back, since `rows` were read."""
         self.in_touch = False
@@ -50,10 +53,14 @@ class Table:
             if self.age_s < max_age_s:
                 return False
             try:
-                rows = await self._source.table()
+                watched_for_s, rows = await self._source.watched_table()
             except ControlUnavailable:
                 self.in_touch = False
                 raise
+            known = {row.record.worker_id for row in rows}
+            # Later a worker that is missing has left, or is dead.
+            before = (*self.rows, *self.forgotten) if watched_for_s < HEARTBEAT_TTL_S else ()
+            self.forgotten = [row for row in before if row.record.worker_id not in known]
             self.rows = [row for row in rows if _has_address(row)]
             self.taken.clear()
             self.in_touch = True
@@ -67,26 +74,33 @@ class Table:
 
     def addresses(self) -> Iterator[Address]:
         """Yields where the workers listen."""
-        return (Address("udp", row.record.sip_host, row.record.sip_port) for row in self.rows)
+        return map(address_of, (*self.rows, *self.forgotten))
 
-    def address_of(self, worker_id: WorkerId) -> Address | None:
-        """Returns where a worker listens, None when the table does not have it."""
-        for row in self.rows:
-            if row.record.worker_id == worker_id:
-                return Address("udp", row.record.sip_host, row.record.sip_port)
-        return None
+    def silent(self) -> Iterator[Address]:
+        """Yields where the workers listened that are dead or hang."""
+        return (address_of(row) for row in self.rows if not row.alive)
+
+    def find(self, worker_id: WorkerId) -> WorkerRow | None:
+        """Returns a worker, None when the table does not have it."""
+        rows = (*self.rows, *self.forgotten)
+        return next((row for row in rows if row.record.worker_id == worker_id), None)
 
     def ready(self) -> int:
         """Returns how many workers take calls."""
-        return sum(row.alive and row.record.state is WorkerState.READY for row in self.rows)
+        return sum(map(takes_calls, (*self.rows, *self.forgotten)))
 
     def room(self) -> int:
         """Returns how many slots are free."""
         return sum(
             max(0, row.record.capacity - row.leased - self.taken[row.record.worker_id])
-            for row in self.rows
-            if row.alive and row.record.state is WorkerState.READY
+            for row in (*self.rows, *self.forgotten)
+            if takes_calls(row)
         )
+
+
+def address_of(row: WorkerRow) -> Address:
+    """Returns where a worker listens."""
+    return Address("udp", row.record.sip_host, row.record.sip_port)
 
 
 def _has_address(row: WorkerRow) -> bool:

@@ -1,6 +1,9 @@
 """The UDP side: datagrams into the core, its actions out, its timers on the event loop.
 
-It understands no SIP. TCP and TLS will be other sockets at the same driver: an address names its transport.
+It understands no SIP. Each replica has a socket of its own, which nobody else reads. Replicas on one host can share
+another one: the kernel gives each caller to one of them, and to the next when that one dies. What goes to workers
+leaves from the own socket, so that ICMP errors about them come back here; everything else from the shared one, where
+callers send to, but for what is answered at once: that leaves from where it came in.
 """
 
 import asyncio
@@ -8,12 +11,13 @@ import errno
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import structlog
 
-from dispatcher.sip.actions import Action, Address, Place, Release, Report, Send
+from dispatcher.sip.actions import Action, Address, Order, Send
 from dispatcher.sip.message import MAX_BYTES
 
 BATCH = 64
@@ -47,33 +51,45 @@ class Core(Protocol):
     def wakes_at(self) -> float | None:
         """Returns when the next timer is due."""
 
+    def is_worker(self, address: Address) -> bool:
+        """Whether a worker listens there."""
+
 
 class Driver:
     """Runs the core on the event loop."""
 
-    def __init__(self, handle: Callable[[Place | Release | Report], None]) -> None:
+    def __init__(self, handle: Callable[[Order], None]) -> None:
         """`handle` is given every action but Send."""
         self._core: Core
+        self._own: UdpSocket
+        self._shared: UdpSocket | None = None
+        self._sockets: list[UdpSocket] = []
         self._handle = handle
         self._loop = asyncio.get_running_loop()
-        self._sockets: dict[str, UdpSocket] = {}
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
 
     def listen(self, host: str, port: int) -> int:
-        """Opens the UDP socket and returns its port; raises OSError when it is taken."""
-        udp = self._sockets["udp"] = UdpSocket(host, port)
-        return udp.port
+        """Opens the own socket and returns its port; raises OSError when it is taken."""
+        self._own = UdpSocket(host, port)
+        self._sockets.append(self._own)
+        return self._own.port
+
+    def share(self, host: str, port: int) -> int:
+        """Opens the shared socket and returns its port; raises OSError when somebody has it who does not share it."""
+        self._shared = UdpSocket(host, port, shared=True)
+        self._sockets.append(self._shared)
+        return self._shared.port
 
     def serve(self, core: Core) -> None:
         """Starts to receive."""
         self._core = core
-        for udp in self._sockets.values():
-            udp.serve(self._datagram, self._unreachable)
+        for udp in self._sockets:
+            udp.serve(partial(self._datagram, udp), self._unreachable)
 
     def close(self) -> None:
         """Stops receiving and waking."""
-        for udp in self._sockets.values():
+        for udp in self._sockets:
             udp.close()
         if self._timer:
             self._timer.cancel()
@@ -83,14 +99,25 @@ class Driver:
 
         Whatever goes wrong in it costs this one step: it is logged with its source, and the next datagram is served.
         """
+        self._run(step, source, None)
+
+    def _run(self, step: Callable[[float], list[Action]], source: Address | None, came_to: "UdpSocket | None") -> None:
         try:
-            self._carry_out(step(self._loop.time()))
+            for action in step(self._loop.time()):
+                if isinstance(action, Send):
+                    udp = came_to if came_to and action.to == source else self._socket_to(action.to)
+                    udp.send(action.data, action.to)
+                else:
+                    self._handle(action)
         except Exception:
             log.exception("sip.internal_error", source=source.host if source else "")
         self._schedule()
 
-    def _datagram(self, data: bytes, source: Address) -> None:
-        self.run(lambda now: self._core.receive(data, source, now), source)
+    def _socket_to(self, address: Address) -> "UdpSocket":
+        return self._own if self._shared is None or self._core.is_worker(address) else self._shared
+
+    def _datagram(self, udp: "UdpSocket", data: bytes, source: Address) -> None:
+        self._run(lambda now: self._core.receive(data, source, now), source, udp)
 
     def _unreachable(self, address: Address) -> None:
         self.run(lambda now: self._core.unreachable(address, now), address)
@@ -98,13 +125,6 @@ class Driver:
     def _wake(self) -> None:
         self._timer = None
         self.run(self._core.wake)
-
-    def _carry_out(self, actions: Iterable[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Send):
-                self._sockets[action.to.transport].send(action.data, action.to)
-            else:
-                self._handle(action)
 
     def _schedule(self) -> None:
         """Keeps one timer, never later than the core asks for; an early one finds nothing to do and is set again."""
@@ -118,14 +138,16 @@ class Driver:
 class UdpSocket:
     """A UDP socket whose ICMP errors say which destination they are about."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Binds it; raises OSError."""
+    def __init__(self, host: str, port: int, *, shared: bool = False) -> None:
+        """Binds it, together with others that do the same if it is to be `shared`; raises OSError."""
         v6 = ":" in host
         self._loop = asyncio.get_running_loop()
         self._received: Callable[[bytes, Address], None]
         self._failed: Callable[[Address], None]
         self._socket = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
         try:
+            if shared:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._socket.bind((host, port))
         except OSError:
             self._socket.close()

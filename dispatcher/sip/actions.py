@@ -4,10 +4,13 @@ It carries nothing out; `dispatcher/app.py` and `dispatcher/transport.py` do.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared.ids import CallId, WorkerId
-from shared.messages import Lease
+from shared.messages import Dialog, Lease
+
+if TYPE_CHECKING:  # a message says where it came from, with an Address
+    from dispatcher.sip.message import Request
 
 
 class Address(NamedTuple):
@@ -30,7 +33,11 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Find a worker for a call; to be answered with `Proxy.placed` or `Proxy.no_room`, sooner or later, once."""
+    """Find a worker for a call.
+
+    To be answered with `Proxy.placed`, `Proxy.taken` or `Proxy.no_room`, sooner or later, once, unless `GiveUp` comes
+    first; before that perhaps with `Proxy.waiting`.
+    """
 
     number: int
     """Names this question."""
@@ -45,6 +52,21 @@ class Place:
     """Workers that had their chance."""
     replacing: Lease | None
     """The offer that came to nothing."""
+    silent: bool
+    """The worker of `replacing` has not refused the call but says nothing.
+
+    It may be dead, and hold a claimed lease until that is known, or it answers another replica.
+    """
+    request: "Request"
+    """The INVITE."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nobody waits for the answer to a Place any more. An offer that is made all the same is given back."""
+
+    number: int
+    """That of the Place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,35 @@ class Offer:
     lease: Lease
     address: Address
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Find the worker that a call is at, for its CANCEL.
+
+    To be answered with `Proxy.found` or `Proxy.not_found`, sooner or later, once.
+    """
+
+    number: int
+    """Names this question."""
+    call_id: CallId
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An answered call whose worker is dead."""
+
+    call_id: CallId
+    dialog: Dialog
+    peer: str
+    """IP address that its INVITE came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`Proxy.hang_up` is done with an orphan: its caller has answered, or will not."""
+
+    call_id: CallId
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +122,7 @@ class Report:
     fields: dict[str, str | int]
 
 
-Action = Send | Place | Release | Report
+Order = Place | GiveUp | Find | Release | Settled | Report
+"""What is carried out by others than the driver."""
+
+Action = Send | Order

@@ -66,10 +66,19 @@ class Branch:
             if self.provisional:
                 self._send_cancel(now)
 
-    def abandon(self, now: float) -> None:
-        """Gives up on it. If an answer comes after all, the destination is told that nobody waits for it."""
+    def abandon(self, now: float, *, answers_another: bool = False) -> None:
+        """Gives up on it. If an answer comes after all, the destination is told that nobody waits for it.
+
+        One that `answers_another` replica, perhaps, is told at once: no answer would be heard here.
+        """
         self._client.stop_retransmitting()
+        self.provisional |= answers_another
         self.cancel(now)
+
+    def drop(self) -> None:
+        """Forgets it, and says nothing to anybody."""
+        self._layer.alarms.cancel_all(self)
+        self._client.terminate()
 
     def response(self, response: Response, now: float) -> None:
         """Called by the transaction."""
@@ -102,12 +111,12 @@ class Branch:
         if self._invite is None:
             return
         key = (self._branch, b"CANCEL")
-        self._layer.open_client(self._invite, self._invite.cancel(), key, self.to, _Unheard(), now)
+        self._layer.open_client(self._invite, self._invite.cancel(), key, self.to, Unheard(), now)
         self._layer.alarms.cancel(self, _TIMER_C)
         self._layer.alarms.set(self, _CANCELLED, now + self._layer.timers[self.to.transport].seconds[Event.F])
 
 
-class _Unheard:
+class Unheard:
     """Nobody waits for the answer to a CANCEL: what counts is the answer to its INVITE."""
 
     def response(self, response: Response, now: float) -> None:

@@ -1,11 +1,14 @@
 """A new call on its way to a worker: placed, offered, offered to the next one, answered or refused.
 
 It does not choose workers (it asks with Place) and knows nothing of the call once the INVITE has its final response.
+
+Another replica may have the same INVITE. Both offer it to the same worker, with the same lease and the same branch, so
+that the worker sees one INVITE; once it has claimed the lease, Place is answered with `taken`.
 """
 
 from itertools import count
 
-from dispatcher.sip.actions import Address, Offer, Place, Release
+from dispatcher.sip.actions import Address, GiveUp, Offer, Place, Release
 from dispatcher.sip.branch import Branch, Failure
 from dispatcher.sip.flow import Flow, FlowTokens
 from dispatcher.sip.forwarding import Forwarded, lease_header, onward
@@ -21,12 +24,16 @@ TRIES = 3
 SILENCE_S = 2.5
 """A worker that has not said anything for this long (an INVITE and two retransmissions) is given up."""
 
+FORGET_S = 32.0
+"""How long a call that another replica has is remembered: 64*T1, as long as its INVITE may be sent again."""
+
 NUDGE_S = 2.0
 """How often a worker that rings gets an empty datagram: if its process has died, ICMP says so."""
 
 _EMPTY = b"\r\n\r\n"
 _SILENCE = "silence"
 _NUDGE = "nudge"
+_FORGET = "forget"
 
 InviteKey = tuple[bytes, bytes, int]
 """Call-ID, From tag and CSeq: the same in every copy of an INVITE (RFC 3261 section 8.2.2.2)."""
@@ -60,9 +67,13 @@ class Calls:
         self._questions[number] = call
         return number
 
-    def asker(self, place: Place) -> "Call | None":
-        """Returns whose question it was, once."""
-        return self._questions.pop(place.number, None)
+    def asker(self, number: int) -> "Call | None":
+        """Returns whose question it is; None once it is answered, or given up."""
+        return self._questions.get(number)
+
+    def close(self, number: int) -> "Call | None":
+        """Ends a question and returns whose it was, once."""
+        return self._questions.pop(number, None)
 
     def forget(self, call: "Call") -> None:
         """Lets the same INVITE start a call again."""
@@ -74,9 +85,10 @@ class Call:
     """One INVITE outside a dialog, from its arrival to its final response."""
 
     def __init__(self, calls: Calls, request: Request, server: ServerTransaction, now: float) -> None:
-        self.call_id: CallId = call_id_for(_text(request.call_id), _text(request.from_tag))
+        self.call_id = call_id_of(request)
         self.invite_key = _invite_key(request)
         self.alarms: dict[str, int] = {}
+        self.elsewhere = False
         self._calls = calls
         self._layer = calls.layer
         self._server = server
@@ -84,22 +96,21 @@ class Call:
         self._invite_at = now
         self._tried: frozenset[WorkerId] = frozenset()
         self._attempt = 0
+        self._question = 0
         self._offer: Offer | None = None
         self._branch: Branch | None = None
+        self._silent: Branch | None = None
+        """A worker that has not said anything, while another one is looked for."""
         self._cancelled = False
 
     def begin(self, now: float) -> None:
-        """Says that the INVITE is here, and looks for a worker."""
+        """Looks for a worker. The caller gets its 100 when one has the call, or from the server transaction."""
         self._layer.report("sip.incoming_call", call_id=self.call_id, source=self._server.reply_to.host)
-        self._server.answer(100, now)
-        self._place()
+        self._place(silent=False)
 
-    def placed(self, offer: Offer, now: float) -> None:
-        """Offers the call to the worker that was found."""
-        request = self._server.request
-        if request is None:
-            self._layer.act(Release(offer.lease))  # cancelled, or answered by a worker thought silent
-            return
+    def placed(self, request: Request, offer: Offer, now: float) -> None:
+        """Offers the call, which came as `request`, to the worker that was found."""
+        self._give_up_silent(now)
         self._offer = offer
         self._tried |= {offer.lease.worker_id}
         self._layer.report(
@@ -115,10 +126,20 @@ class Call:
         else:
             self._forward(request, offer, now)
 
-    def no_room(self, now: float) -> None:
-        """Refuses the call, unless it has ended meanwhile."""
-        if self._server.request:
-            self._refuse(503, "no_capacity", now)
+    def taken(self, now: float) -> None:
+        """Leaves the call to the replica that its worker answers. That may yet be this one."""
+        self._layer.report("call.taken", call_id=self.call_id)
+        self._server.trying(now)
+        self.elsewhere = True
+        self._layer.alarms.set(self, _FORGET, now + FORGET_S)
+
+    def waiting(self, now: float) -> None:
+        """Lets the caller hear it ring while the call waits for its turn."""
+        self._server.answer(180, now, self._layer.identity.contact)
+
+    def no_room(self, reason: str, now: float) -> None:
+        """Refuses the call."""
+        self._refuse(503, reason, now)
 
     def cancel(self, now: float) -> None:
         """The caller gave up waiting: 487 comes from the worker, or from here when no worker has the call."""
@@ -128,14 +149,19 @@ class Call:
         if self._branch:
             self._branch.cancel(now)
         else:
+            self._give_up_silent(now, answers_another=True)
             self._refuse(487, "caller_cancelled", now)
 
     def gone(self) -> None:
         """Called when the server transaction has terminated."""
         self._calls.forget(self)
+        if self._silent:
+            self._silent.drop()
 
     def answered(self, branch: Branch, response: Response, now: float) -> None:
         """Called with each response of a worker."""
+        if branch is self._silent and response.status > 100:
+            self._hear(branch, response.status)
         if 200 <= response.status < 300:
             self._accept(branch, response, now)
         elif branch is not self._branch:
@@ -143,49 +169,67 @@ class Call:
         elif response.status < 200:
             self._layer.alarms.cancel(self, _SILENCE)
             self._layer.alarms.set(self, _NUDGE, now + NUDGE_S)
-            if response.status > 100:
+            if response.status == 100:
+                self._server.trying(now)
+            else:
                 self._server.respond(response.status, response.without_top_via(), now)
         elif response.status == 503 or (self._cancelled and response.status != 487):
-            self._next(f"answered {response.status}", now)
+            self._next(f"answered {response.status}", now, silent=False)
         elif response.status == 403 and self._offer and self._offer.lease.provisional:
             # The worker could not enter the lease: Redis is back, and has another one for this call. It will be found.
             self._tried -= {self._offer.lease.worker_id}
-            self._next("lease not entered", now)
+            self._next("lease not entered", now, silent=False)
         else:
             self._server.respond(response.status, response.without_top_via(), now)
-            self._end_refused(response.status, "caller_cancelled" if self._cancelled else "worker_refused")
+            cancelled = self._cancelled or response.status == 487  # another replica may have got the CANCEL
+            self._end_refused(response.status, "caller_cancelled" if cancelled else "worker_refused", now)
 
     def unanswered(self, branch: Branch, failure: Failure, now: float) -> None:
         """Called when a worker will not answer any more."""
-        if branch is not self._branch:
+        if branch is self._silent:
+            self._silent = None
+        elif branch is not self._branch:
             return
-        if failure is Failure.CANCELLED and not self._cancelled:
+        elif failure is Failure.CANCELLED and not self._cancelled:
             self._refuse(408, "worker_timeout", now)  # timer C; section 16.8
         else:
-            self._next(failure, now)
+            self._next(failure, now, silent=True)
 
     def alarm(self, name: str, now: float) -> None:
-        """Called when a worker was silent for too long, or is to be nudged."""
-        if not self._branch:
+        """Called when a worker was silent for too long, or is to be nudged, or when another replica must be done."""
+        if name == _FORGET:
+            self._server.terminate()
+        elif not self._branch:
             return
-        if name == _NUDGE:
+        elif name == _NUDGE:
             self._layer.send(_EMPTY, self._branch.to)
             self._layer.alarms.set(self, _NUDGE, now + NUDGE_S)
         else:
-            self._branch.abandon(now)
-            self._next("silent", now)
+            self._silent = self._branch
+            self._next("silent", now, silent=True)
 
-    def _place(self) -> None:
+    def _place(self, *, silent: bool) -> None:
+        request = self._server.request
+        if request is None:
+            return  # it has its final response: nobody waits
         self._attempt += 1
-        replacing = self._offer.lease if self._offer else None
-        number = self._calls.ask(self)
-        source = self._server.reply_to.host
-        place = Place(number, self.call_id, source, self._invite_at, self._attempt, self._tried, replacing)
+        self._question = self._calls.ask(self)
+        place = Place(
+            number=self._question,
+            call_id=self.call_id,
+            source=self._server.reply_to.host,
+            invite_at=self._invite_at,
+            attempt=self._attempt,
+            exclude=self._tried,
+            replacing=self._offer.lease if self._offer else None,
+            silent=silent,
+            request=request,
+        )
         self._layer.act(place)
 
     def _forward(self, request: Request, offer: Offer, now: float) -> None:
         to = offer.address
-        branch = self._layer.new_branch()
+        branch = self._layer.seal.branch(request, offer.lease.lease_id.encode())
         forwarded = Forwarded(request, retarget(request.uri, to.host, to.port), self._layer.identity.via(branch), ())
         flow = self._calls.flows.make(Flow(self._server.reply_to, to), request.call_id)
         record_route = self._layer.identity.record_route(flow)
@@ -200,7 +244,7 @@ class Call:
         self._server.answer(302, now, contact)
         self._calls.forget(self)
 
-    def _next(self, reason: str, now: float) -> None:
+    def _next(self, reason: str, now: float, *, silent: bool) -> None:
         """Tries another worker, if the caller still waits and there is a try left."""
         self._stop_waiting()
         worker_id = self._offer.lease.worker_id if self._offer else ""
@@ -210,7 +254,7 @@ class Call:
         elif self._attempt >= TRIES:
             self._refuse(503, "no_worker_answered", now)
         else:
-            self._place()
+            self._place(silent=silent)
 
     def _accept(self, branch: Branch, response: Response, now: float) -> None:
         """Passes a 2xx on, each time it comes; a second worker that still rings is cancelled (16.7 step 10)."""
@@ -219,25 +263,46 @@ class Call:
             self._layer.report("call.answered", call_id=self.call_id, status=response.status, ms=ms)
         if self._branch and branch is not self._branch:
             self._branch.cancel(now)
+        self._give_up_silent(now)
         self._stop_waiting()
         self._offer = None
         self._server.respond(response.status, response.without_top_via(), now)
 
     def _refuse(self, status: int, reason: str, now: float) -> None:
         self._server.answer(status, now)
-        self._end_refused(status, reason)
+        self._end_refused(status, reason, now)
 
-    def _end_refused(self, status: int, reason: str) -> None:
+    def _end_refused(self, status: int, reason: str, now: float) -> None:
         """Leaves nothing behind. The lease is given back always: that frees an offer, never a claimed lease."""
         self._stop_waiting()
+        self._give_up_silent(now)
         if self._offer:
             self._layer.act(Release(self._offer.lease))
         self._calls.forget(self)
         self._layer.report("call.refused", call_id=self.call_id, status=status, reason=reason)
 
+    def _hear(self, branch: Branch, status: int) -> None:
+        """A worker that was thought silent says something. Only with a claimed lease it says more than 403 or 503."""
+        self._silent = None
+        if status not in (403, 503):
+            self._stop_waiting()
+            self._branch, self.elsewhere = branch, False
+
+    def _give_up_silent(self, now: float, *, answers_another: bool = False) -> None:
+        silent, self._silent = self._silent, None
+        if silent:
+            silent.abandon(now, answers_another=answers_another)
+
     def _stop_waiting(self) -> None:
         self._layer.alarms.cancel_all(self)
         self._branch = None
+        if self._calls.close(self._question):
+            self._layer.act(GiveUp(self._question))
+
+
+def call_id_of(request: Request) -> CallId:
+    """Returns the pool's id of the call that an INVITE starts, or that its CANCEL ends."""
+    return call_id_for(_text(request.call_id), _text(request.from_tag))
 
 
 def _invite_key(request: Request) -> InviteKey:

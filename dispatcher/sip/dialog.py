@@ -7,9 +7,10 @@ The rule that makes us no open relay. A request goes
 - from a worker: to where Route or Request-URI says if that is the address of an allowed peer, else to where the call's
   INVITE came from, as the flow token says (a Contact may be a name, or an address behind NAT);
 - else nowhere.
+
+A Route is ours when it names us or has the token: any replica may serve what names another one, which may be dead.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,11 +18,20 @@ from dispatcher.admission import Admission, WorkerAddresses
 from dispatcher.sip.actions import Address
 from dispatcher.sip.branch import Branch, Failure
 from dispatcher.sip.flow import Flow, FlowTokens
-from dispatcher.sip.forwarding import MAGIC, Forwarded, onward
+from dispatcher.sip.forwarding import Forwarded, onward
 from dispatcher.sip.grammar import DEFAULT_PORT, parameter, split_address
 from dispatcher.sip.layer import Layer, ServerTransaction
 from dispatcher.sip.message import Request, Response
 from dispatcher.sip.uri import Uri, parse_uri
+
+ANEW_S = 2.0
+"""A BYE without any answer for this long (it and two copies) is sent anew, under a branch of this replica's own.
+
+Another replica may have died with it. The other side then takes ours for a copy and answers the dead one; to a BYE that
+it has not seen it answers here, if only with 481.
+"""
+
+_ANEW = "anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,51 +55,74 @@ class Routes:
     def next_hop(self, request: Request, source: Address) -> Hop | None:
         """Returns where the request may go, None when that is nowhere."""
         routes, target, flow = list(request.routes), request.target, None
-        if routes and request.uri.loose and self._identity.owns(request.uri):
+        if routes and request.uri.loose:
             # A strict router put our Record-Route into the Request-URI and the target last (section 16.4).
-            flow = self._flows.read(request.uri.user, request.call_id)
-            target = split_address(routes.pop()[0])[0]
-        while routes and self._identity.owns(routes[0][1]):
-            flow = flow or self._flows.read(routes[0][1].user, request.call_id)
-            del routes[0]
+            ours, flow = self._ours(request.uri, request)
+            if ours:
+                target = split_address(routes.pop()[0])[0]
+        flow = self._past_us(routes, request) or flow
         following = routes[0][1] if routes else parse_uri(target)
         to = self._allowed(following, source, flow)
-        if to is None:
-            return None
-        values = [value for value, _ in routes]
-        if routes and not following.loose:
-            # The next hop is a strict router: it wants to find itself in the Request-URI (section 16.6 step 6).
-            return Hop(to, split_address(values[0])[0], [*values[1:], b"<%b>" % target])
-        return Hop(to, target, values)
+        return _hop(to, target, routes) if to else None
+
+    def to_caller(self, request: Request, peer: str) -> Hop | None:
+        """Returns where a dead worker's own request would go; `peer` is the IP address that the INVITE came from."""
+        routes = list(request.routes)
+        flow = self._past_us(routes, request)
+        following = routes[0][1] if routes else request.uri
+        to = self._toward_caller(following, flow)
+        if to is None and self._admission.is_peer(peer):
+            to = Address("udp", peer, request.uri.port or DEFAULT_PORT)
+        return _hop(to, request.target, routes) if to else None
+
+    def _past_us(self, routes: list[tuple[bytes, Uri]], request: Request) -> Flow | None:
+        """Takes our own Routes off the front; returns what the first token among them says."""
+        flow = None
+        while routes:
+            ours, token = self._ours(routes[0][1], request)
+            if not ours:
+                break
+            flow = flow or token
+            del routes[0]
+        return flow
+
+    def _ours(self, uri: Uri, request: Request) -> tuple[bool, Flow | None]:
+        flow = self._flows.read(uri.user, request.call_id) if uri.user else None
+        return flow is not None or self._identity.owns(uri), flow
 
     def _allowed(self, following: Uri, source: Address, flow: Flow | None) -> Address | None:
-        named = _address(following)
         if self._workers.knows(source) or (flow and source == flow.worker):
-            if named and self._admission.is_peer(named.host):
-                return named
-            return flow.caller if flow else None
+            return self._toward_caller(following, flow)
+        named = _address(following)
         if named and self._workers.knows(named):
             return named
         return flow.worker if flow else None
+
+    def _toward_caller(self, following: Uri, flow: Flow | None) -> Address | None:
+        named = _address(following)
+        if named and self._admission.is_peer(named.host):
+            return named
+        return flow.caller if flow else None
 
 
 class DialogRequest:
     """One request inside a dialog, from its arrival to its final response."""
 
+    elsewhere = False
+
     def __init__(self, layer: Layer, server: ServerTransaction) -> None:
+        self.alarms: dict[str, int] = {}
         self._layer = layer
         self._server = server
         self._server.user = self
 
     def begin(self, request: Request, hop: Hop, now: float) -> None:
         """Sends it on. Only an INVITE gets a 100: for others that does more harm than good (RFC 4320 section 4.1)."""
-        self._invite = request.method == b"INVITE"
-        if self._invite:
-            self._server.answer(100, now)
-        branch = self._layer.new_branch()
-        forwarded, data = _forwarded(self._layer, request, hop, branch)
-        self._branch = Branch(self._layer, self, hop.to)
-        self._branch.start(forwarded, branch, data, now)
+        self._method = request.method
+        self._hop = hop
+        self._send(request, self._layer.seal.branch(request), now)
+        if self._method == b"BYE":
+            self._layer.alarms.set(self, _ANEW, now + ANEW_S)
 
     def cancel(self, now: float) -> None:
         """Called when a re-INVITE is cancelled."""
@@ -100,28 +133,52 @@ class DialogRequest:
 
     def answered(self, branch: Branch, response: Response, now: float) -> None:
         """Called with each response."""
+        self._layer.alarms.cancel(self, _ANEW)
         if response.status > 100:
             self._server.respond(response.status, response.without_top_via(), now)
+        elif self._method == b"INVITE":
+            self._server.trying(now)
 
     def unanswered(self, branch: Branch, failure: Failure, now: float) -> None:
         """Called when there will be no final response."""
+        self._layer.alarms.cancel(self, _ANEW)
         if failure is Failure.UNREACHABLE:
-            self._server.answer(500, now)  # what a 503 is to become on its way upstream (section 16.7 step 6)
-        elif self._invite:
+            # A dead process has no dialogs. Other requests get what a 503 is to become upstream (section 16.7 step 6).
+            self._server.answer(481 if self._method == b"BYE" else 500, now)
+        elif self._method == b"INVITE":
             self._server.answer(408, now)
         else:
             self._server.terminate()  # no 408 to other requests: it would come too late anyway (RFC 4320 section 4.2)
 
+    def alarm(self, name: str, now: float) -> None:
+        """Called when a BYE is to be sent anew."""
+        if request := self._server.request:
+            self._branch.drop()
+            self._send(request, self._layer.seal.branch(request, self._layer.identity.sent_by), now)
 
-def stateless_ack(layer: Layer, request: Request, hop: Hop) -> bytes:
-    """Returns the ACK for a 2xx as it goes on; the same for each retransmission (section 16.11)."""
-    text = b"\0".join((request.via.branch, request.via.sent_by, request.call_id, b"%d" % request.cseq))
-    return _forwarded(layer, request, hop, MAGIC + hashlib.blake2b(text, digest_size=12).hexdigest().encode())[1]
+    def _send(self, request: Request, branch: bytes, now: float) -> None:
+        forwarded, data = forward(self._layer, request, self._hop, branch)
+        self._branch = Branch(self._layer, self, self._hop.to)
+        self._branch.start(forwarded, branch, data, now)
 
 
-def _forwarded(layer: Layer, request: Request, hop: Hop, branch: bytes) -> tuple[Forwarded, bytes]:
+def stateless(layer: Layer, request: Request, hop: Hop) -> bytes:
+    """Returns an ACK or CANCEL as it goes on; the same for each retransmission (section 16.11)."""
+    return forward(layer, request, hop, layer.seal.branch(request))[1]
+
+
+def forward(layer: Layer, request: Request, hop: Hop, branch: bytes) -> tuple[Forwarded, bytes]:
+    """Returns a request as it goes on, with what follows from it."""
     forwarded = Forwarded(request, hop.target, layer.identity.via(branch), hop.routes)
     return forwarded, forwarded.render(onward(request), request.body)
+
+
+def _hop(to: Address, target: bytes, routes: Sequence[tuple[bytes, Uri]]) -> Hop:
+    values = [value for value, _ in routes]
+    if routes and not routes[0][1].loose:
+        # The next hop is a strict router: it wants to find itself in the Request-URI (section 16.6 step 6).
+        return Hop(to, split_address(values[0])[0], [*values[1:], b"<%b>" % target])
+    return Hop(to, target, values)
 
 
 def _address(uri: Uri) -> Address | None:

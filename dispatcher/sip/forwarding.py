@@ -6,6 +6,7 @@ It does not decide where they go (`proxy.py`, `dialog.py`) and keeps no state.
 from collections.abc import Sequence
 
 from dispatcher.sip.actions import Address
+from dispatcher.sip.grammar import DEFAULT_PORT
 from dispatcher.sip.message import Header, Request, Response, header, render
 from dispatcher.sip.uri import Uri, bracketed
 from shared import token
@@ -13,21 +14,25 @@ from shared import token
 MAX_FORWARDS = 70
 """Hops given to a request that does not count them (RFC 3261 section 16.6 step 3)."""
 
-MAGIC = b"z9hG4bK"
-"""First bytes of every RFC 3261 branch (section 8.1.1.7)."""
-
 _LEASE = token.HEADER.lower().encode()
 _COUNTED_HOPS = header(b"Max-Forwards", b"%d" % MAX_FORWARDS)
 _DROPPED = frozenset((b"route", _LEASE))
 
 
 class Identity:
-    """Who the dispatcher is in Via and Record-Route: the address that peers reach it at."""
+    """Who the dispatcher is: its own address in Via, and in Record-Route the one that all replicas share.
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self.sent_by = b"%b:%d" % (bracketed(address.host), address.port)
+    Workers and callers answer to Via; where a later request of a call is to go, any replica will do.
+    """
+
+    def __init__(self, address: Address, shared: Address | None = None) -> None:
+        """`shared` is where callers reach the pool; None when they know each replica by its own address."""
+        self.sent_by = _sent_by(address)
+        self._ends = {(each.host, each.port) for each in (address, shared or address)}
         self._via = b"SIP/2.0/%b %b;branch=" % (address.transport.upper().encode(), self.sent_by)
+        self._route = _sent_by(shared or address)
+        self.contact = header(b"Contact", b"<sip:%b>" % self._route)
+        """For answers of our own that make an early dialog (RFC 3261 section 12.1.1)."""
 
     def via(self, branch: bytes) -> Header:
         """Returns our Via."""
@@ -35,14 +40,18 @@ class Identity:
 
     def record_route(self, user: bytes) -> Header:
         """Returns our Record-Route; `user` comes back in the Route of every request in the dialog."""
-        return header(b"Record-Route", b"<sip:%b@%b;lr>" % (user, self.sent_by))
+        return header(b"Record-Route", b"<sip:%b@%b;lr>" % (user, self._route))
 
     def owns(self, uri: Uri) -> bool:
-        """Whether a URI from a Route leads to us."""
-        return uri.host == self.address.host and (uri.port or 5060) == self.address.port
+        """Whether a URI from a Route names us. One with the flow token of a call is ours, whomever it names."""
+        return (uri.host, uri.port or DEFAULT_PORT) in self._ends
+
+    def sent(self, response: Response) -> bool:
+        """Whether a response is to a request that this replica forwarded, by its topmost Via."""
+        return response.via.sent_by.lower() == self.sent_by
 
     def has_seen(self, request: Request) -> bool:
-        """Whether one of our Vias is in it: a loop, since no request passes the pool's dispatcher twice."""
+        """Whether one of our Vias is in it: a loop, since no request passes a dispatcher twice."""
         return any(self._via in value for key, value, _ in request.headers if key == b"via")
 
 
@@ -90,6 +99,10 @@ def onward(request: Request) -> list[Header]:
 def lease_header(lease_token: str) -> Header:
     """Returns the header that proves the lease to its worker."""
     return header(token.HEADER.encode(), lease_token.encode())
+
+
+def _sent_by(address: Address) -> bytes:
+    return b"%b:%d" % (bracketed(address.host), address.port)
 
 
 def _dialog_headers(headers: Sequence[Header]) -> tuple[Header, Header, Header]:

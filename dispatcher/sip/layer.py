@@ -3,15 +3,14 @@
 It does not know what a proxy is; whoever opens a transaction is told what comes back (RFC 3261 section 17).
 """
 
-import hashlib
-from itertools import count
 from typing import Protocol
 
 from dispatcher.sip.actions import Action, Address, Report, Send
 from dispatcher.sip.alarms import Alarms
-from dispatcher.sip.forwarding import MAGIC, Forwarded, Identity
+from dispatcher.sip.forwarding import Forwarded, Identity
 from dispatcher.sip.message import Header, Request, Response
 from dispatcher.sip.responses import response_to
+from dispatcher.sip.seal import MAGIC, Seal
 from dispatcher.sip.transaction import (
     CLIENT,
     INVITE_CLIENT,
@@ -33,6 +32,9 @@ _UNANSWERED = frozenset((State.CALLING, State.TRYING, State.PROCEEDING))
 class ServerUser(Protocol):
     """Whoever answers a request."""
 
+    elsewhere: bool
+    """Whether another replica answers it: this one only absorbs it."""
+
     def cancel(self, now: float) -> None:
         """Called when the caller gives up waiting (RFC 3261 section 9.2)."""
 
@@ -53,17 +55,15 @@ class ClientUser(Protocol):
 class Layer:
     """All transactions of a dispatcher, and the actions they ask for."""
 
-    def __init__(self, identity: Identity, *, seed: bytes, timers: Timers | None = None) -> None:
-        """`seed` makes branches unlike those of any other dispatcher or start, and tags hard to guess."""
+    def __init__(self, identity: Identity, seal: Seal, timers: Timers | None = None) -> None:
         self.identity = identity
+        self.seal = seal
         self.alarms = Alarms()
         self.timers = {"udp": timers or Timers()}
         self.servers: dict[Key, ServerTransaction] = {}
         self.clients: dict[Key, ClientTransaction] = {}
         self._waiting: dict[Address, dict[ClientTransaction, None]] = {}
         self._actions: list[Action] = []
-        self._seed = seed
-        self._branches = (b"%b%b.%x" % (MAGIC, seed.hex().encode(), number) for number in count(1))
 
     def __len__(self) -> int:
         return len(self.servers) + len(self.clients)
@@ -85,18 +85,9 @@ class Layer:
         actions, self._actions = self._actions, []
         return actions
 
-    def new_branch(self) -> bytes:
-        """Returns a branch that was never used."""
-        return next(self._branches)
-
-    def tag_for(self, request: Request) -> bytes:
-        """Returns the To tag of our answers, the same for a retransmission and for its CANCEL (section 8.2.7)."""
-        text = request.call_id + b"\0" + request.first[b"from"]
-        return hashlib.blake2b(text, key=self._seed, digest_size=8).hexdigest().encode()
-
     def reply(self, request: Request, reply_to: Address, status: int, *extra: Header) -> None:
         """Answers without keeping anything; a retransmission of the request is answered again (section 8.2.7)."""
-        self.send(response_to(request, status, self.tag_for(request), extra), reply_to)
+        self.send(response_to(request, status, self.seal.tag(request), extra), reply_to)
 
     def open_server(self, request: Request, reply_to: Address, now: float) -> "ServerTransaction":
         """Returns the transaction of a request that has none yet."""
@@ -109,8 +100,13 @@ class Layer:
     def open_client(
         self, forwarded: Forwarded, data: bytes, key: Key, to: Address, user: ClientUser, now: float
     ) -> "ClientTransaction":
-        """Sends `data` and returns its transaction; `user` is told what comes of it."""
+        """Sends `data` and returns its transaction; `user` is told what comes of it.
+
+        An older one of that branch and method ends without a word.
+        """
         machine = INVITE_CLIENT if key[1] == b"INVITE" else CLIENT
+        if key in self.clients:
+            self.clients[key].terminate()
         transaction = ClientTransaction(self, machine, key, to, forwarded, user)
         self.clients[key] = transaction
         self._waiting.setdefault(to, {})[transaction] = None
@@ -118,9 +114,10 @@ class Layer:
         return transaction
 
     def receive_response(self, response: Response, now: float) -> bool:
-        """Gives a response to its transaction; False for a stray one, which is dropped (RFC 6026 section 8.9)."""
-        if response.via.sent_by.lower() != self.identity.sent_by:
-            return False
+        """Gives a response to its transaction; False for a stray one (RFC 6026 section 8.9).
+
+        The branch alone says whose it is: one that names another replica answers a request that both have forwarded.
+        """
         transaction = self.clients.get((response.via.branch, response.cseq_method))
         if transaction is None:
             return False
@@ -134,7 +131,8 @@ class Layer:
 
     def unanswered(self) -> int:
         """Returns how many requests still wait for our final response."""
-        return sum(transaction.state in _UNANSWERED for transaction in self.servers.values())
+        waiting = (server for server in self.servers.values() if server.state in _UNANSWERED)
+        return sum(not (server.user and server.user.elsewhere) for server in waiting)
 
     def stop_waiting(self, transaction: "ClientTransaction") -> None:
         """Called when a final response has come, or none will."""
@@ -160,8 +158,13 @@ class ServerTransaction(Transaction):
     def answer(self, status: int, now: float, *extra: Header) -> None:
         """Sends a response of our own, unless a final one was sent."""
         if self.request:
-            tag = self._layer.tag_for(self.request)
+            tag = self._layer.seal.tag(self.request)
             self.respond(status, response_to(self.request, status, tag, extra), now)
+
+    def trying(self, now: float) -> None:
+        """Sends a 100, unless something was sent already."""
+        if not self._last:
+            self.answer(100, now)
 
     def respond(self, status: int, data: bytes, now: float) -> None:
         """Sends a response; after a final one only further 2xx to an INVITE pass."""
@@ -170,6 +173,10 @@ class ServerTransaction(Transaction):
             self.request = None
             if self.machine is SERVER:
                 self.user = None
+
+    def alarm(self, name: str, now: float) -> None:
+        if Do.TRYING in self.fire(Event(name), now):
+            self.trying(now)
 
     def transmit(self, data: bytes) -> None:
         self._layer.send(data, self.reply_to)

@@ -4,21 +4,25 @@ It opens no socket, asks no Redis and reads no clock. New calls go to `call.py`,
 everything else is answered here, without keeping anything.
 """
 
-import secrets
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from dispatcher.admission import Admission, WorkerAddresses
-from dispatcher.sip.actions import Action, Address, Offer, Place, Release
+from dispatcher.sip.actions import Action, Address, Find, GiveUp, Offer, Orphan, Place, Release
 from dispatcher.sip.call import Calls
-from dispatcher.sip.dialog import DialogRequest, Routes, stateless_ack
+from dispatcher.sip.copies import Copies
+from dispatcher.sip.dialog import DialogRequest, Routes, stateless
 from dispatcher.sip.flow import FlowTokens
 from dispatcher.sip.forwarding import Identity
 from dispatcher.sip.grammar import Malformed
 from dispatcher.sip.layer import Layer, ServerTransaction, server_key
 from dispatcher.sip.message import BadRequest, Header, Request, Response, header, parse
+from dispatcher.sip.orphan import HangUp
 from dispatcher.sip.responses import ACCEPT, ALLOW
+from dispatcher.sip.seal import Seal
+from dispatcher.sip.search import Searches
 from dispatcher.sip.transaction import Do, Event
+from shared.messages import Lease
 
 IN_DIALOG_HEADROOM = 1.25
 """Running calls are served until there are this many times the transactions at which new calls are refused."""
@@ -32,13 +36,15 @@ class ProxySettings:
     """What one proxy is told at its start."""
 
     address: Address
-    """Where peers reach it; stands in Via and Record-Route."""
+    """Where this replica is reached, and no other; stands in Via."""
     secret: str
-    """The pool's secret, for flow tokens."""
+    """The pool's secret, for flow tokens and branches."""
     peers: tuple[IPv4Network | IPv6Network, ...]
     """Networks it serves. Workers are always served."""
     invite_rate: float
     """New INVITEs per second from one source."""
+    shared: Address | None = None
+    """Where callers reach any replica; stands in Record-Route. None is the same as `address`."""
     redirect: bool = False
     """Send callers to the worker instead of forwarding them."""
     max_transactions: int = 100_000
@@ -51,8 +57,7 @@ class Proxy:
     Every method that takes `now` (seconds on any steady clock) returns the actions to be carried out, in order.
     """
 
-    def __init__(self, settings: ProxySettings, *, seed: bytes | None = None) -> None:
-        """`seed` makes branches and tags predictable in tests."""
+    def __init__(self, settings: ProxySettings) -> None:
         self.open = False
         """Whether a call would find room now: what OPTIONS is told."""
         self.draining = False
@@ -60,10 +65,12 @@ class Proxy:
         self.workers = WorkerAddresses()
         self._settings = settings
         self._admission = Admission(settings.peers, settings.invite_rate)
-        self._layer = Layer(Identity(settings.address), seed=seed or secrets.token_bytes(8))
+        self._layer = Layer(Identity(settings.address, settings.shared), Seal(settings.secret))
         flows = FlowTokens(settings.secret)
         self._calls = Calls(self._layer, flows, redirect=settings.redirect)
         self._routes = Routes(self._layer, flows, self._admission, self.workers)
+        self._searches = Searches(self._layer)
+        self._copies = Copies(self._layer, flows, self._admission, self.workers)
 
     @property
     def transactions(self) -> int:
@@ -80,35 +87,71 @@ class Proxy:
 
     def receive(self, data: bytes, source: Address, now: float) -> list[Action]:
         """Handles one datagram."""
-        if not self._admission.is_peer(source.host) and not self.workers.knows(source):
+        served = self._admission.is_peer(source.host) or self.workers.knows(source)
+        if not served and not self.workers.has_host(source.host):
             self._layer.report("sip.source_refused", source=source.host)
         else:
             try:
                 message = parse(data)
             except Malformed as error:
-                self._malformed(error, source)
+                self._malformed(error, source, served)
             else:
-                self._dispatch(message, source, now)
+                self._dispatch(message, source, served, now)
         return self._layer.take_actions()
 
     def placed(self, place: Place, offer: Offer, now: float) -> list[Action]:
         """Tells which worker a call gets."""
-        call = self._calls.asker(place)
+        call = self._calls.close(place.number)
         if call:
-            call.placed(offer, now)
+            call.placed(place.request, offer, now)
         else:
             self._layer.act(Release(offer.lease))
         return self._layer.take_actions()
 
-    def no_room(self, place: Place, now: float) -> list[Action]:
-        """Tells that no worker has room for a call."""
-        call = self._calls.asker(place)
+    def taken(self, place: Place, now: float) -> list[Action]:
+        """Tells that a worker has claimed the call's lease, as another replica offered it."""
+        call = self._calls.close(place.number)
         if call:
-            call.no_room(now)
+            call.taken(now)
+        return self._layer.take_actions()
+
+    def waiting(self, place: Place, now: float) -> list[Action]:
+        """Tells that the call has to wait for its turn; the question stays open."""
+        call = self._calls.asker(place.number)
+        if call:
+            call.waiting(now)
+        else:
+            self._layer.act(GiveUp(place.number))
+        return self._layer.take_actions()
+
+    def no_room(self, place: Place, now: float, *, reason: str = "no_capacity") -> list[Action]:
+        """Tells that there is no offer for a call, and why, for the log."""
+        call = self._calls.close(place.number)
+        if call:
+            call.no_room(reason, now)
+        return self._layer.take_actions()
+
+    def found(self, find: Find, lease: Lease, address: Address, now: float) -> list[Action]:
+        """Tells which lease a call has, and where its worker listens."""
+        search = self._searches.close(find)
+        if search:
+            search.found(lease, address, now)
+        return self._layer.take_actions()
+
+    def not_found(self, find: Find, now: float) -> list[Action]:
+        """Tells that no worker has the call."""
+        search = self._searches.close(find)
+        if search:
+            search.not_found(now)
+        return self._layer.take_actions()
+
+    def hang_up(self, orphan: Orphan, now: float) -> list[Action]:
+        """Ends a call whose worker is dead, as the worker would have; `Settled` says when that is done."""
+        HangUp(self._layer, orphan.call_id).begin(orphan, self._routes, now)
         return self._layer.take_actions()
 
     def unreachable(self, address: Address, now: float) -> list[Action]:
-        """Tells that nobody listens at `address` (an ICMP error)."""
+        """Tells that nobody listens at `address`: an ICMP error, or a worker whose heartbeat stopped."""
         self._layer.unreachable(address, now)
         return self._layer.take_actions()
 
@@ -117,15 +160,31 @@ class Proxy:
         self._layer.alarms.run(now)
         return self._layer.take_actions()
 
-    def _dispatch(self, message: Request | Response | None, source: Address, now: float) -> None:
-        if isinstance(message, Request):
-            self._request(message, source, now)
-        elif message and not self._layer.receive_response(message, now):
-            self._layer.report("sip.stray_response", source=source.host, status=message.status)
+    def is_worker(self, address: Address) -> bool:
+        """Whether a worker listens at `address`, or did."""
+        return self.workers.knows(address)
 
-    def _malformed(self, error: Malformed, source: Address) -> None:
+    def _dispatch(self, message: Request | Response | None, source: Address, served: bool, now: float) -> None:
+        if isinstance(message, Response):
+            self._response(message, source, now)
+        elif not served:
+            self._layer.report("sip.source_refused", source=source.host)
+        elif message:
+            self._request(message, source, now)
+
+    def _response(self, response: Response, source: Address, now: float) -> None:
+        """Gives a response to its transaction, or sends it on without one, if it is the pool's."""
+        if self._layer.identity.sent(response) and self._layer.receive_response(response, now):
+            return
+        if self._copies.is_ours(response):
+            self._copies.rename(response)
+            if self._layer.receive_response(response, now) or self._copies.pass_on(response, source):
+                return
+        self._layer.report("sip.stray_response", source=source.host, status=response.status)
+
+    def _malformed(self, error: Malformed, source: Address, served: bool) -> None:
         self._layer.report("sip.malformed", source=source.host, reason=str(error))
-        if isinstance(error, BadRequest) and error.request.method != b"ACK":
+        if served and isinstance(error, BadRequest) and error.request.method != b"ACK":
             reply_to = error.request.arrived_from(source)
             self._layer.reply(error.request, reply_to, error.sip_status)
 
@@ -137,7 +196,7 @@ class Proxy:
         elif request.method == b"ACK":
             self._ack(request, source)
         elif request.method == b"CANCEL":
-            self._cancel(request, reply_to, now)
+            self._cancel(request, source, reply_to, now)
         elif refusal := self._refusal(request):
             self._layer.reply(request, reply_to, *refusal)
             self._layer.report("sip.request_refused", source=source.host, status=refusal[0])
@@ -156,18 +215,37 @@ class Proxy:
 
     def _ack(self, request: Request, source: Address) -> None:
         """Passes the ACK for a 2xx on; one that belongs nowhere is dropped, since nothing may answer it."""
-        if request.max_forwards == 0 or self._layer.identity.has_seen(request):
+        if not request.to_tag or request.max_forwards == 0 or self._layer.identity.has_seen(request):
             return
-        hop = self._routes.next_hop(request, source) if request.to_tag else None
+        hop = self._routes.next_hop(request, source)
         if hop:
-            self._layer.send(stateless_ack(self._layer, request, hop), hop.to)
+            self._layer.send(stateless(self._layer, request, hop), hop.to)
 
-    def _cancel(self, request: Request, reply_to: Address, now: float) -> None:
-        """Answers at once (section 16.10), each time: what it asks for happens only once."""
+    def _cancel(self, request: Request, source: Address, reply_to: Address, now: float) -> None:
+        """Answers at once (section 16.10), each time: what it asks for happens only once.
+
+        One for an INVITE of another replica goes on without state in a dialog, and has its call looked for outside.
+        """
         invite = self._layer.servers.get(server_key(request, b"INVITE"))
-        self._layer.reply(request, reply_to, 200 if invite else 481)
-        if invite and invite.user:
-            invite.user.cancel(now)
+        if invite and not (invite.user and invite.user.elsewhere):
+            self._layer.reply(request, reply_to, 200)
+            if invite.user:
+                invite.user.cancel(now)
+        elif refusal := self._refusal(request):
+            self._layer.reply(request, reply_to, *refusal)
+        elif request.to_tag:
+            self._pass_cancel(request, source, reply_to)
+        elif self._settings.redirect:
+            self._layer.reply(request, reply_to, 481)
+        elif not self._full():
+            self._searches.begin(request, reply_to, now)
+
+    def _pass_cancel(self, request: Request, source: Address, reply_to: Address) -> None:
+        hop = self._routes.next_hop(request, source)
+        if hop:
+            self._layer.send(stateless(self._layer, request, hop), hop.to)
+        else:
+            self._layer.reply(request, reply_to, 481)
 
     def _refusal(self, request: Request) -> tuple[int, *tuple[Header, ...]] | None:
         """Why the request cannot be served by any proxy (section 16.3), with the headers that say so."""
@@ -181,7 +259,7 @@ class Proxy:
         return (420, header(b"Unsupported", extensions)) if extensions else None
 
     def _in_dialog(self, request: Request, source: Address, reply_to: Address, now: float) -> None:
-        if len(self._layer) >= self._settings.max_transactions * IN_DIALOG_HEADROOM:
+        if self._full():
             self._layer.reply(request, reply_to, 503)
             return
         hop = self._routes.next_hop(request, source)
@@ -210,6 +288,10 @@ class Proxy:
         if len(self._layer) >= self._settings.max_transactions:
             return "overload"
         return "" if self._admission.admits(source.host, now) else "rate"
+
+    def _full(self) -> bool:
+        """Whether there is no room even for what running calls need."""
+        return len(self._layer) >= self._settings.max_transactions * IN_DIALOG_HEADROOM
 
     def _out_of_dialog(self, request: Request, reply_to: Address) -> None:
         if request.method == b"OPTIONS":

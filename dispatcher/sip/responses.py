@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dispatcher.sip.message import Header, Request, header, render
 
 REASONS = {
-    100: b"Trying", 200: b"OK", 302: b"Moved Temporarily", 400: b"Bad Request", 403: b"Forbidden",
+    100: b"Trying", 180: b"Ringing", 200: b"OK", 302: b"Moved Temporarily", 400: b"Bad Request", 403: b"Forbidden",
     405: b"Method Not Allowed", 408: b"Request Timeout", 416: b"Unsupported URI Scheme", 420: b"Bad Extension",
     481: b"Call/Transaction Does Not Exist", 482: b"Loop Detected", 483: b"Too Many Hops",
     487: b"Request Terminated", 500: b"Server Internal Error", 503: b"Service Unavailable",

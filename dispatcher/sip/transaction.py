@@ -31,6 +31,7 @@ class Event(StrEnum):
     SUCCESS = "2xx"
     FAILURE = "3xx-6xx"
     UNREACHABLE = "transport error"
+    TRYING = "timer 100"
     A = "timer A"
     B = "timer B"
     D = "timer D"
@@ -53,6 +54,7 @@ class Do(StrEnum):
     ACK = "send an ACK for the response"
     TELL = "hand the message to the user"
     FAIL = "tell the user that no final response will come"
+    TRYING = "send a 100, unless something was sent already"
 
 
 Transitions = Mapping[tuple[State, Event], tuple[State, tuple[Do, ...]]]
@@ -105,7 +107,10 @@ INVITE_SERVER = Machine(
     _P,
     {
         (_P, Event.REQUEST): (_P, (Do.RESEND,)),
+        (_P, Event.TRYING): (_P, (Do.TRYING,)),
         (_P, Event.PROVISIONAL): (_P, (Do.SEND,)),
+        # Not in figure 7: another replica has answered, and this is the ACK for that.
+        (_P, Event.ACK): (_P, (Do.TELL,)),
         (_P, Event.SUCCESS): (_OK, (Do.SEND,)),
         (_P, Event.FAILURE): (_DONE, (Do.SEND,)),
         (_DONE, Event.REQUEST): (_DONE, (Do.RESEND,)),
@@ -117,7 +122,7 @@ INVITE_SERVER = Machine(
         (_OK, Event.ACK): (_OK, (Do.TELL,)),
         (_OK, Event.L): (_END, ()),
     },
-    {_DONE: (Event.G, Event.H), _CONFIRMED: (Event.I,), _OK: (Event.L,)},
+    {_P: (Event.TRYING,), _DONE: (Event.G, Event.H), _CONFIRMED: (Event.I,), _OK: (Event.L,)},
     frozenset((_OK, _CONFIRMED)),
 )
 """RFC 3261 section 17.2.1 and RFC 6026 section 7.1."""
@@ -163,6 +168,12 @@ SERVER = Machine(
 )
 """RFC 3261 section 17.2.2."""
 
+TRYING_S = 0.15
+"""How long a 100 may wait for a better answer; RFC 3261 section 17.2.1 allows 200 ms.
+
+A caller that got one stops sending its INVITE again, and should this replica die then, no other would hear of the call.
+"""
+
 _NOTHING: tuple[Do, ...] = ()
 _RETRANSMISSIONS = frozenset((Event.A, Event.E, Event.G))
 _WAITS_FOR_STRAGGLERS = (Event.D, Event.I, Event.J, Event.K)
@@ -181,6 +192,7 @@ class Timers:
         self.seconds: dict[Event, float] = {
             Event.A: t1, Event.B: long, Event.D: max(32.0, long), Event.E: t1, Event.F: long, Event.G: t1,
             Event.H: long, Event.I: t4, Event.J: long, Event.K: t4, Event.L: long, Event.M: long,
+            Event.TRYING: TRYING_S,
         }  # fmt: skip
         if reliable:
             for event in _RETRANSMISSIONS:
@@ -222,7 +234,7 @@ class Transaction:
         self._start_timers(now)
 
     def fire(self, event: Event, now: float, message: bytes = b"") -> tuple[Do, ...]:
-        """Goes where the table says, sends what it says; returns what is left to do: ACK, TELL and FAIL.
+        """Goes where the table says, sends what it says; returns what is left to do: ACK, TELL, FAIL and TRYING.
 
         `message` is the response that the user gives, or nothing.
         """

@@ -211,7 +211,7 @@ async def test_a_call_is_leased_claimed_and_carried_and_the_log_keeps_its_secret
     assert [name for name in events if name.startswith(("call.", "sip."))] == [
         "sip.incoming_call", "call.placed", "call.answered",
     ]  # fmt: skip
-    assert events[-2:] == ["dispatcher.draining", "dispatcher.stopped"]
+    assert events[-2:] == ["dispatcher.stopping", "dispatcher.stopped"]
     said = json.dumps(running.lines)
     for secret in (SECRET, "alice", "A Caller", "100@", header_of(offered, token.HEADER), "one@pbx"):
         assert secret not in said

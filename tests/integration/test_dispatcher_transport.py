@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from dispatcher.sip.actions import Action, Address, Place, Release, Report, Send
+from dispatcher.sip.actions import Action, Address, Order, Report, Send
 from dispatcher.transport import Driver
 
 Main = Callable[[], Coroutine[Any, Any, None]]
@@ -28,6 +28,7 @@ class Echo:
         self.host = host
         self.events: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self.alarm_at: float | None = None
+        self.workers: set[Address] = set()
 
     def receive(self, data: bytes, source: Address, now: float) -> list[Action]:
         self.events.put_nowait(("received", data))
@@ -49,18 +50,22 @@ class Echo:
     def wakes_at(self) -> float | None:
         return self.alarm_at
 
+    def is_worker(self, address: Address) -> bool:
+        return address in self.workers
+
 
 class Bench:
     """A driver with an echo core, and a peer."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", shared_port: int | None = None) -> None:
         self.core = Echo(host)
-        self.handled: list[Place | Release | Report] = []
+        self.handled: list[Order] = []
         self.driver = Driver(self.handled.append)
-        port = self.driver.listen(host, 0)
+        self.port = self.driver.listen(host, 0)
+        self.shared_port = 0 if shared_port is None else self.driver.share(host, shared_port)
         self.driver.serve(self.core)
         self.peer = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.peer.connect((host, port))
+        self.peer.connect((host, self.port))
         self.peer.settimeout(20)
 
     async def __aenter__(self) -> "Bench":
@@ -196,6 +201,69 @@ def test_a_burst_beyond_one_batch_is_read_to_the_end(run: Run) -> None:
     run(main())
 
 
+def test_workers_are_sent_to_from_the_own_socket_and_others_from_the_shared_one(run: Run) -> None:
+    async def main() -> None:
+        async with Bench(shared_port=0) as bench:
+            with _listener() as worker, _listener() as caller:
+                bench.core.workers.add(Address("udp", "127.0.0.1", worker.getsockname()[1]))
+                for other in (worker, caller):
+                    bench.peer.send(b"to %d" % other.getsockname()[1])
+                    await bench.event()
+                assert worker.recvfrom(100) == (b"hello", ("127.0.0.1", bench.port))
+                assert caller.recvfrom(100) == (b"hello", ("127.0.0.1", bench.shared_port))
+
+    run(main())
+
+
+def test_what_is_answered_at_once_leaves_from_the_socket_it_came_to(run: Run) -> None:
+    async def main() -> None:
+        async with Bench(shared_port=0) as bench:
+            with _listener() as caller:
+                for port in (bench.port, bench.shared_port):
+                    caller.sendto(b"ping", ("127.0.0.1", port))
+                    await bench.event()
+                    assert caller.recvfrom(100) == (b"ping", ("127.0.0.1", port))
+
+    run(main())
+
+
+def test_a_shared_port_is_served_by_those_who_are_left(run: Run) -> None:
+    async def main() -> None:
+        async with Bench(shared_port=0) as first:
+            with _listener() as caller:
+                async with Bench(shared_port=first.shared_port):
+                    pass
+                for number in range(20):
+                    caller.sendto(b"%d" % number, ("127.0.0.1", first.shared_port))
+                    assert await first.event() == ("received", b"%d" % number)
+
+    run(main())
+
+
+def test_datagrams_to_a_shared_port_go_to_one_of_those_who_share_it(run: Run) -> None:
+    async def main() -> None:
+        async with Bench(shared_port=0) as first, Bench(shared_port=first.shared_port) as second:
+            callers = [_listener() for _ in range(30)]
+            for caller in callers:
+                caller.sendto(b"ping", ("127.0.0.1", first.shared_port))
+            for caller in callers:
+                assert await asyncio.to_thread(caller.recv, 100) == b"ping"
+                caller.close()
+            assert first.core.events.qsize() + second.core.events.qsize() == len(callers)
+            assert first.core.events.qsize() and second.core.events.qsize()
+
+    run(main())
+
+
+def test_a_port_that_somebody_does_not_share_is_an_error(run: Run) -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            with pytest.raises(OSError, match="in use"):
+                Driver(bench.handled.append).share("127.0.0.1", bench.port)
+
+    run(main())
+
+
 def test_a_taken_port_is_an_error(run: Run) -> None:
     async def main() -> None:
         async with Bench() as bench:
@@ -203,6 +271,13 @@ def test_a_taken_port_is_an_error(run: Run) -> None:
                 Driver(bench.handled.append).listen("127.0.0.1", bench.peer.getpeername()[1])
 
     run(main())
+
+
+def _listener() -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.settimeout(20)
+    return listener
 
 
 def _free_port(host: str = "127.0.0.1") -> int:

@@ -5,13 +5,27 @@ It asserts nothing; tests read from it what each peer got, and say what each pee
 
 from ipaddress import ip_network
 
-from dispatcher.sip.actions import Action, Address, Offer, Place, Release, Report, Send
+from dispatcher.sip.actions import (
+    Action,
+    Address,
+    Find,
+    GiveUp,
+    Offer,
+    Orphan,
+    Place,
+    Release,
+    Report,
+    Send,
+    Settled,
+)
 from dispatcher.sip.message import Message, Request, Response, parse
 from dispatcher.sip.proxy import Proxy, ProxySettings
 from shared.ids import CallId, LeaseId, WorkerId
 from shared.messages import Lease
 
 PROXY = Address("udp", "10.0.0.1", 5060)
+SECOND = Address("udp", "10.0.0.2", 5060)
+SHARED = Address("udp", "10.0.0.100", 5060)
 CALLER = Address("udp", "192.0.2.10", 5060)
 STRANGER = Address("udp", "203.0.113.66", 5060)
 WORKERS = {name: Address("udp", "10.0.1.1", 5070 + index) for index, name in enumerate(("w1", "w2", "w3", "w4"))}
@@ -87,24 +101,35 @@ def offer_of(worker: str, call_id: CallId, *, provisional: bool = False) -> Offe
 class Stage:
     """A proxy and everybody it talks to."""
 
-    def __init__(self, *, redirect: bool = False, invite_rate: float = 100.0, max_transactions: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        address: Address = PROXY,
+        shared: Address | None = None,
+        redirect: bool = False,
+        invite_rate: float = 100.0,
+        max_transactions: int = 1000,
+    ) -> None:
         self.now = 1000.0
         self.proxy = Proxy(
             ProxySettings(
-                address=PROXY,
+                address=address,
+                shared=shared,
                 secret=SECRET,
                 peers=(ip_network("192.0.2.0/24"),),
                 invite_rate=invite_rate,
                 redirect=redirect,
                 max_transactions=max_transactions,
-            ),
-            seed=b"seed",
+            )
         )
         self.proxy.open = True
         self.proxy.workers.update(WORKERS.values(), self.now)
         self.sent: list[Send] = []
         self.places: list[Place] = []
         self.released: list[str] = []
+        self.given_up: list[int] = []
+        self.finds: list[Find] = []
+        self.settled: list[CallId] = []
         self.reports: list[Report] = []
 
     def send(self, data: bytes, source: Address = CALLER) -> None:
@@ -120,6 +145,27 @@ class Stage:
         place = self.places.pop(0)
         offer = offer_of(worker, place.call_id, provisional=provisional)
         self._carry_out(self.proxy.placed(place, offer, self.now))
+
+    def taken(self) -> None:
+        """The oldest open question is answered with: another replica has the call."""
+        self._carry_out(self.proxy.taken(self.places.pop(0), self.now))
+
+    def waiting(self) -> None:
+        """The oldest open question is answered with: the call has to wait. It stays open."""
+        self._carry_out(self.proxy.waiting(self.places[0], self.now))
+
+    def found(self, worker: str) -> None:
+        """The oldest search is answered with the lease that `place(worker)` gives."""
+        find = self.finds.pop(0)
+        self._carry_out(self.proxy.found(find, offer_of(worker, find.call_id).lease, WORKERS[worker], self.now))
+
+    def not_found(self) -> None:
+        """The oldest search comes to nothing."""
+        self._carry_out(self.proxy.not_found(self.finds.pop(0), self.now))
+
+    def hang_up(self, orphan: Orphan) -> None:
+        """The worker of a call is dead."""
+        self._carry_out(self.proxy.hang_up(orphan, self.now))
 
     def no_room(self) -> None:
         """The oldest open question is answered with a refusal."""
@@ -168,6 +214,12 @@ class Stage:
                     self.places.append(action)
                 case Release(lease):
                     self.released.append(lease.lease_id)
+                case GiveUp(number):
+                    self.given_up.append(number)
+                case Find():
+                    self.finds.append(action)
+                case Settled(call_id):
+                    self.settled.append(call_id)
                 case Report():
                     self.reports.append(action)
 

@@ -73,3 +73,14 @@ def test_the_worker_seen_last_longest_ago_is_forgotten_when_there_are_too_many()
     workers.update((WORKER._replace(port=10_000 + number) for number in range(MAX_WORKERS)), 1.0)
     assert not workers.knows(WORKER)
     assert workers.knows(WORKER._replace(port=10_000))
+
+
+def test_a_host_has_workers_as_long_as_one_of_them_is_remembered() -> None:
+    workers = WorkerAddresses()
+    assert not workers.has_host("10.0.1.1")
+    workers.update([Address("udp", "10.0.1.1", 5070), Address("udp", "10.0.1.1", 5071)], 0.0)
+    workers.update([Address("udp", "10.0.1.1", 5071)], 500.0)
+    workers.update([], 700.0)
+    assert workers.has_host("10.0.1.1") and not workers.knows(Address("udp", "10.0.1.1", 5070))
+    workers.update([], 1200.0)
+    assert not workers.has_host("10.0.1.1")

@@ -2,22 +2,34 @@
 
 import asyncio
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from dispatcher.offers import Offers
+from dispatcher.offers import OfferedElsewhere, Offers
 from dispatcher.sip.actions import Address, Offer, Place
+from dispatcher.sip.message import Request, parse
 from dispatcher.table import Table
 from shared import token
+from shared.agents.demands import Demands
 from shared.choices import PlacementPolicy
-from shared.errors import ControlUnavailable
+from shared.errors import CallTaken, ControlUnavailable, LeaseLost, NoCapacity
 from shared.ids import CallId, LeaseId, WorkerId
-from shared.messages import Lease
+from shared.messages import Lease, ResourceQuota, WorkerHealth
 from shared.states import WorkerState
+from tests.unit.dispatcher.ladder import invite
 from tests.unit.dispatcher.pool import Pool
 
 SECRET = "a secret for tests only"
 TRUNK = "192.0.2.10"
+INVITE = cast(Request, parse(invite()))
+DEMANDS = Demands("desk", {}, 5, (ResourceQuota(name="east"), ResourceQuota(name="west")))
+
+
+def place(call: str, *exclude: str, replacing: Lease | None = None, attempt: int = 1, silent: bool = False) -> Place:
+    """Returns what the SIP side asks."""
+    excluded = frozenset(WorkerId(name) for name in exclude)
+    return Place(1, CallId(call), TRUNK, 0.0, attempt, excluded, replacing, silent, INVITE)
 
 
 class Desk:
@@ -29,13 +41,18 @@ class Desk:
             self.pool.add(worker, port=5070 + index, capacity=capacity)
         self.now = 0.0
         self.table = Table(self.pool, lambda: self.now)
-        self.offers = Offers(self.table, self.pool, policy=PlacementPolicy.SPREAD, secret=SECRET)
+        self.offers = Offers(self.table, self.pool, policy=PlacementPolicy.SPREAD, secret=SECRET, may_wait=False)
 
     async def make(
         self, call: str = "call-1", *exclude: str, replacing: Lease | None = None, attempt: int = 1
     ) -> Offer | None:
-        excluded = frozenset(WorkerId(name) for name in exclude)
-        return await self.offers.make(Place(1, CallId(call), TRUNK, 0.0, attempt, excluded, replacing), 12345)
+        """Returns an offer, None when no worker has room."""
+        try:
+            return await self.offers.make(
+                place(call, *exclude, replacing=replacing, attempt=attempt), DEMANDS, invite_at_ms=12345
+            )
+        except NoCapacity:
+            return None
 
 
 async def read(desk: Desk) -> Desk:
@@ -101,50 +118,89 @@ async def test_a_second_try_goes_elsewhere_and_frees_the_first_offer() -> None:
     assert desk.pool.load(tried) == 0
 
 
-async def test_a_call_that_its_failed_worker_has_just_let_go_is_placed_again() -> None:
+async def test_a_call_that_its_failed_worker_holds_is_placed_once_it_has_let_go() -> None:
     desk = await read(Desk("w1", "w2"))
     first = await desk.make()
     assert first
     desk.pool.claimed.add(first.lease.lease_id)
-
-    async def let_go() -> None:
-        desk.pool.claimed.clear()
-        await desk.pool.release(first.lease, None)
-
-    again = asyncio.create_task(desk.make("call-1", first.lease.worker_id, replacing=first.lease, attempt=2))
-    await asyncio.sleep(0)
-    await let_go()
-    assert await again
+    with pytest.raises(LeaseLost):
+        await desk.make("call-1", first.lease.worker_id, replacing=first.lease, attempt=2)
+    desk.pool.claimed.clear()
+    await desk.pool.release(first.lease, None)
+    assert await desk.make("call-1", first.lease.worker_id, replacing=first.lease, attempt=2)
 
 
-async def test_a_call_that_its_failed_worker_does_not_let_go_is_refused() -> None:
+async def test_a_call_that_a_worker_has_claimed_through_another_replica_is_taken() -> None:
+    desk = await read(Desk("w1", "w2"))
+    other = desk.pool.offer("call-1", "w2")
+    desk.pool.claimed.add(other.lease_id)
+    with pytest.raises(CallTaken):
+        await desk.make("call-1")
+
+
+async def test_the_offer_of_a_worker_that_failed_the_call_is_not_made_again() -> None:
     desk = await read(Desk("w1", "w2"))
     first = await desk.make()
     assert first
-    desk.pool.claimed.add(first.lease.lease_id)
-    assert await desk.make("call-1", first.lease.worker_id, replacing=first.lease, attempt=2) is None
-
-
-async def test_a_call_that_still_holds_the_lease_of_a_failed_worker_is_refused() -> None:
-    desk = await read(Desk("w1", "w2"))
-    first = await desk.make()
-    assert first
-    assert await desk.make("call-1", first.lease.worker_id, attempt=3) is None
+    with pytest.raises(LeaseLost):
+        await desk.make("call-1", first.lease.worker_id, attempt=3)
 
 
 async def test_a_lease_on_a_worker_that_the_table_does_not_show_is_no_offer() -> None:
     desk = await read(Desk("w1"))
-    desk.pool.add("w2")
-    await desk.pool.acquire(CallId("call-1"), WorkerId("w2"), invite_at_ms=1)
-    assert await desk.make("call-1") is None
+    with pytest.raises(NoCapacity):
+        desk.offers.use(place("call-1"), desk.pool.offer("call-1", "w2"))
 
 
-async def test_the_lease_that_another_replica_took_for_the_call_is_used() -> None:
+async def test_the_offer_that_another_replica_makes_for_the_call_is_left_to_it_and_can_be_taken_over() -> None:
     desk = await read(Desk("w1", "w2", capacity=2))
-    other = await desk.pool.acquire(CallId("call-1"), WorkerId("w2"), invite_at_ms=1)
-    offer = await desk.make("call-1")
-    assert offer and offer.lease == replace(other, peer=TRUNK)
+    other = desk.pool.offer("call-1", "w2")
+    with pytest.raises(OfferedElsewhere) as elsewhere:
+        await desk.make("call-1")
+    assert elsewhere.value.lease == other
+    offer = desk.offers.use(place("call-1"), other)
+    assert offer.lease == replace(other, peer=TRUNK)
     assert offer.address.port == 5071
+
+
+async def test_a_lease_names_the_agent_and_a_resource_that_the_worker_reaches() -> None:
+    desk = Desk("w1")
+    desk.pool.healths[WorkerId("w1")] = WorkerHealth(cut_off=["east"])
+    await read(desk)
+    offer = await desk.make()
+    assert offer
+    assert (offer.lease.agent, offer.lease.resource) == ("desk", "west")
+
+
+async def test_a_worker_that_reaches_no_resource_or_is_late_gets_no_call_and_is_no_room() -> None:
+    desk = Desk("w1", "w2")
+    desk.pool.healths[WorkerId("w1")] = WorkerHealth(cut_off=["east", "west"])
+    desk.pool.healths[WorkerId("w2")] = WorkerHealth(late=True)
+    await read(desk)
+    assert await desk.make() is None
+    assert desk.table.room() == 1, "cut off from what these calls need, not from others'"
+
+
+async def test_workers_that_redis_has_forgotten_get_provisional_offers_until_they_have_had_time_to_register() -> None:
+    desk = await read(Desk("w1"))
+    desk.pool.forget("w1", watched_for_s=1.0)
+    desk.now += 60
+    offer = await desk.make("call-1")
+    assert offer and offer.lease.provisional
+    assert desk.table.room() == 0, "the slot that was given is counted"
+    desk.pool.forget("w1", watched_for_s=60.0)
+    desk.now += 60
+    assert await desk.make("call-2") is None
+
+
+async def test_a_slow_redis_gets_the_lease_that_is_offered_without_it() -> None:
+    desk = await read(Desk("w1", "w2", capacity=5))
+    desk.pool.delay_s = 0.3
+    offer = await desk.make("call-1")
+    assert offer and offer.lease.provisional
+    await desk.pool.settled()
+    entered = desk.pool.leases[CallId("call-1")]
+    assert (entered.lease_id, entered.worker_id) == (offer.lease.lease_id, offer.lease.worker_id)
 
 
 async def test_while_redis_is_away_offers_are_provisional_and_counted_here() -> None:

@@ -1,14 +1,15 @@
 """Placement: a table of cases."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from dispatcher.placement import choose
+from dispatcher import placement
 from shared.choices import PlacementPolicy
 from shared.control.workers import WorkerRow
 from shared.ids import WorkerId
-from shared.messages import WorkerRecord
+from shared.messages import WorkerHealth, WorkerRecord
 from shared.states import WorkerState
 
 SPREAD, PACK = PlacementPolicy.SPREAD, PlacementPolicy.PACK
@@ -16,7 +17,13 @@ A, B, C = WorkerId("a"), WorkerId("b"), WorkerId("c")
 
 
 def row(
-    worker_id: str, leased: int = 0, capacity: int = 10, state: str = "ready", age_ms: int = 100, **labels: str
+    worker_id: str,
+    leased: int = 0,
+    capacity: int = 10,
+    state: str = "ready",
+    age_ms: int = 100,
+    health: WorkerHealth | None = None,
+    **labels: str,
 ) -> WorkerRow:
     record = WorkerRecord(
         worker_id=WorkerId(worker_id),
@@ -29,7 +36,12 @@ def row(
         started_at_ms=0,
         labels=labels,
     )
-    return WorkerRow(record, leased, age_ms)
+    return WorkerRow(record, leased, age_ms, health or WorkerHealth())
+
+
+def choose(rows: list[WorkerRow], **how: Any) -> WorkerId | None:
+    chosen = placement.choose(rows, **how)
+    return chosen.record.worker_id if chosen else None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +87,23 @@ def test_a_worker_must_have_all_labels() -> None:
     rows = [row("a", 0, zone="eu"), row("b", 5, zone="eu", tier="gold"), row("c", 0, tier="gold")]
     assert choose(rows, policy=SPREAD, labels={"zone": "eu", "tier": "gold"}) == B
     assert choose(rows, policy=SPREAD, labels={"zone": "us"}) is None
+
+
+def test_a_worker_that_is_late_gets_nothing() -> None:
+    late = WorkerHealth(late=True)
+    assert choose([row("a", health=late), row("b", 9)], policy=SPREAD) == B
+    assert choose([row("a", health=late)], policy=SPREAD) is None
+
+
+def test_a_worker_must_reach_one_of_the_resources() -> None:
+    east, west = WorkerHealth(cut_off=["east"]), WorkerHealth(cut_off=["west"])
+    rows = [row("a", health=east), row("b", 5, health=west), row("c", 7)]
+    assert choose(rows, policy=SPREAD, resources=["east"]) == B
+    assert choose(rows, policy=SPREAD, resources=["west"]) == A
+    assert choose(rows, policy=SPREAD, resources=["east", "west"]) == A
+    nowhere = [row("a", health=WorkerHealth(cut_off=["east", "west"]))]
+    assert choose(nowhere, policy=SPREAD, resources=["west", "east"]) is None
+    assert choose(nowhere, policy=SPREAD) == A
 
 
 def test_equals_get_the_same_share_of_calls() -> None:

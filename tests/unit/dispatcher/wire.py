@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
 
+from dispatcher.agents import AgentDirectory
 from dispatcher.app import Dispatcher
 from dispatcher.sip.actions import Address
 from dispatcher.sip.message import Request, parse
+from shared.ids import CallId
 from shared.settings import DispatcherSettings
 from tests.unit.dispatcher.ladder import SDP, SECRET, header_of, request, response, summary
 from tests.unit.dispatcher.pool import Pool
@@ -104,12 +106,31 @@ class Worker(Peer):
         self.transport.sendto(response(data, status, headers=(contact,)), to or self.proxy)
 
 
+class Told:
+    """What the dispatcher has told of calls."""
+
+    def __init__(self) -> None:
+        self.refusals: list[tuple[int, str]] = []
+        """Status and reason of calls that were not placed."""
+        self.orphans: list[CallId] = []
+        """Calls of dead workers whose callers know."""
+
+    def refused(self, call_id: CallId, status: int, reason: str) -> None:
+        """Called when a call has not been placed."""
+        self.refusals.append((status, reason))
+
+    def settled(self, call_id: CallId) -> None:
+        """Called when an orphan's caller knows, or cannot be told."""
+        self.orphans.append(call_id)
+
+
 class Scene:
     """A dispatcher, its pool, and peers that end with it."""
 
-    def __init__(self, pool: Pool, dispatcher: Dispatcher, port: int) -> None:
+    def __init__(self, pool: Pool, dispatcher: Dispatcher, told: Told, port: int) -> None:
         self.pool = pool
         self.dispatcher = dispatcher
+        self.told = told
         self.port = port
         self.peers: list[Peer] = []
 
@@ -131,9 +152,15 @@ async def dispatching(pool: Pool, **settings: object) -> AsyncIterator[Scene]:
         "sip_invite_rate": 10_000.0,
         **settings,
     }
-    dispatcher = Dispatcher(DispatcherSettings(_env_file=None, **options), pool, pool)  # type: ignore[call-arg, arg-type]
+    read = DispatcherSettings(_env_file=None, **options)  # type: ignore[call-arg, arg-type]
+    agents, told = AgentDirectory(read), Told()
+    await agents.open()
+    dispatcher = Dispatcher(read, pool, pool, agents, told)
+    await dispatcher.start()
     running = asyncio.create_task(dispatcher.run())
-    scene = Scene(pool, dispatcher, await asyncio.wait_for(asyncio.shield(dispatcher.listening), PATIENCE_S))
+    async with asyncio.timeout(PATIENCE_S):
+        address = await asyncio.shield(dispatcher.listening)
+    scene = Scene(pool, dispatcher, told, address.port)
     try:
         yield scene
     finally:

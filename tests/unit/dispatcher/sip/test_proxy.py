@@ -19,9 +19,12 @@ def test_there_are_invalid_messages() -> None:
 def test_an_invalid_message_gets_the_answer_in_its_name_or_none(path: Path) -> None:
     stage = Stage()
     stage.send(path.read_bytes())
+    while stage.finds:
+        stage.not_found()
     outcome = path.stem.partition("-")[0]
     assert [send.data.split(b" ")[1].decode() for send in stage.sent] == ([] if outcome == "drop" else [outcome])
     assert {send.to for send in stage.sent} <= {CALLER}
+    stage.wait(32.0)
     assert (stage.proxy.transactions, stage.places) == (0, [])
     stage.send(invite())
     assert len(stage.places) == 1
@@ -120,18 +123,18 @@ def test_one_source_gets_its_rate_of_calls_and_no_more() -> None:
     stage = Stage(invite_rate=2.0)
     for number in range(4):
         stage.send(invite(branch=f"z9hG4bK{number}", call_id=f"call-{number}"))
-    assert stage.got(CALLER) == ["100 INVITE", "100 INVITE", "503 INVITE", "503 INVITE"]
+    assert stage.got(CALLER) == ["503 INVITE", "503 INVITE"]
     stage.wait(0.5)
     stage.take(CALLER)
     stage.send(invite(branch="z9hG4bKlater", call_id="call-later"))
-    assert stage.got(CALLER) == ["100 INVITE"]
+    assert (stage.got(CALLER), len(stage.places)) == ([], 3)
 
 
 def test_retransmissions_do_not_count_as_calls() -> None:
     stage = Stage(invite_rate=1.0)
     for _ in range(5):
         stage.send(invite())
-    assert stage.got(CALLER) == ["100 INVITE"] * 5
+    assert (stage.got(CALLER), len(stage.places)) == ([], 1)
 
 
 def test_a_refusal_for_the_rate_keeps_nothing() -> None:
@@ -146,7 +149,7 @@ def test_beyond_its_transactions_it_refuses_calls_without_keeping_anything() -> 
     stage = Stage(max_transactions=4)
     for number in range(6):
         stage.send(invite(branch=f"z9hG4bK{number}", call_id=f"call-{number}"))
-    assert stage.got(CALLER) == ["100 INVITE"] * 4 + ["503 INVITE"] * 2
+    assert stage.got(CALLER) == ["503 INVITE"] * 2
     assert stage.proxy.transactions == 4
     stage.send(request("BYE", "sip:w1@10.0.1.1:5070", to_tag="worker", branch="z9hG4bKbye"))
     assert stage.got("w1") == ["BYE"]

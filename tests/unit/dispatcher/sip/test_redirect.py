@@ -6,7 +6,6 @@ from tests.unit.dispatcher.ladder import CALLER, Stage, header_of, invite, reque
 def test_the_caller_is_sent_to_the_worker_with_the_token_in_the_only_contact() -> None:
     stage = Stage(redirect=True)
     stage.send(invite())
-    assert stage.got(CALLER) == ["100 INVITE"]
     stage.place("w1")
     answer = stage.one(CALLER)
     assert answer.startswith(b"SIP/2.0 302 Moved Temporarily\r\n")
@@ -45,5 +44,5 @@ def test_cancel_before_the_302_gives_the_lease_back() -> None:
     stage.send(invite())
     stage.send(request("CANCEL"))
     stage.place("w1")
-    assert stage.got(CALLER) == ["100 INVITE", "200 CANCEL", "487 INVITE"]
+    assert stage.got(CALLER) == ["200 CANCEL", "487 INVITE"]
     assert stage.released == ["lease-w1"]

@@ -38,7 +38,7 @@ class Line(Transaction):
 
     def fire(self, event: Event, now: float, message: bytes = b"") -> tuple[Do, ...]:
         todo = super().fire(event, now, message)
-        self.todo += [(now, do) for do in todo if do in (Do.FAIL, Do.TELL, Do.ACK)]
+        self.todo += [(now, do) for do in todo if do in (Do.FAIL, Do.TELL, Do.ACK, Do.TRYING)]
         return todo
 
     def at(self, now: float, event: Event | None = None, message: bytes = b"") -> "Line":
@@ -102,6 +102,18 @@ def test_a_refusal_after_a_2xx_is_absorbed() -> None:
 def test_an_unreachable_destination_ends_an_invite_even_while_it_rings() -> None:
     assert client(INVITE_CLIENT).at(0.0, Event.UNREACHABLE).todo == [(0.0, Do.FAIL)]
     assert client(INVITE_CLIENT).at(0.0, Event.PROVISIONAL).at(3.0, Event.UNREACHABLE).todo[-1] == (3.0, Do.FAIL)
+
+
+def test_a_100_is_due_150_ms_after_an_invite_unless_there_is_a_final_response() -> None:
+    line = server(INVITE_SERVER).at(0.1, Event.REQUEST).at(0.2)
+    line.at(0.3, Event.REQUEST)
+    assert (line.times(), line.todo) == ([], [(0.15, Do.TRYING)])
+    assert server(INVITE_SERVER).at(0.1, Event.FAILURE, b"503").at(0.4).todo == []
+
+
+def test_an_ack_before_any_final_response_of_ours_is_for_another_replicas() -> None:
+    line = server(INVITE_SERVER).at(0.1, Event.ACK)
+    assert (line.todo, line.state) == ([(0.1, Do.TELL)], State.PROCEEDING)
 
 
 def test_a_retransmitted_invite_gets_the_last_provisional_again() -> None:

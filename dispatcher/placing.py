@@ -1,0 +1,110 @@
+"""Placing: a call's way to an offer, with the patience that an INVITE deserves.
+
+Each try is `offers.py`'s. What is waited for: a Voice Live resource that has something left again, while the caller
+hears ringing; a worker that is giving back the slot of a call it failed; another replica that offers the same call.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from dispatcher.offers import OfferedElsewhere, Offers
+from dispatcher.sip.actions import Offer, Place
+from shared.agents.demands import Demands
+from shared.control.keys import HEARTBEAT_TTL_S
+from shared.errors import CallTaken, LeaseLost, NoCapacity, NoQuota
+
+ELSEWHERE_S = 1.0
+"""An offer of another replica that no worker has claimed by then is taken over: that replica is dead."""
+
+HELD_S = HEARTBEAT_TTL_S + 1.5
+"""Longest wait for a slot that a silent worker holds: until it is known to be dead, and reaped."""
+
+RELEASE_S = 1.0
+"""Longest wait for a worker that has answered 503 to give back its lease, which it does at about the same time."""
+
+ASK_AGAIN_S = (0.02, 0.05, 0.1, 0.2)
+"""Pauses between tries; the last one is repeated."""
+
+LINE_POLL_S = 0.5
+"""How often a call in line asks at least: it is taken out when it does not (WAITING_TTL_S)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """There is no offer, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A worker has the call already, through another replica."""
+
+
+class Placing:
+    """Finds an offer for one Place."""
+
+    def __init__(self, offers: Offers, place: Place, demands: Demands, invite_at_ms: int) -> None:
+        self._offers = offers
+        self._place = place
+        self._demands = demands
+        self._invite_at_ms = invite_at_ms
+        self._given_up = asyncio.Event()
+        self._in_line = False
+        self._tries = 0
+
+    def give_up(self) -> None:
+        """The caller waits no longer: `run` ends soon."""
+        self._given_up.set()
+
+    async def run(self, line_limit_s: float, waiting: Callable[[], None]) -> Offer | Taken | Refused:
+        """Returns what came of it; `waiting` is called when the caller begins to wait in line."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not self._given_up.is_set():
+            waited_s = loop.time() - began
+            try:
+                return await self._offers.make(self._place, self._demands, self._invite_at_ms)
+            except CallTaken:
+                return Taken()
+            except NoCapacity:
+                return await self._refuse("no_capacity")
+            except NoQuota as error:
+                if error.wait_s is None or waited_s + error.wait_s > line_limit_s:
+                    return await self._refuse("no_quota")
+                if not self._in_line:
+                    self._in_line = True
+                    waiting()
+                await self._pause(min(error.wait_s, LINE_POLL_S))
+            except OfferedElsewhere as elsewhere:
+                if waited_s > ELSEWHERE_S:
+                    return self._take_over(elsewhere)
+                await self._pause(self._next_pause_s())
+            except LeaseLost:
+                if waited_s > (HELD_S if self._place.silent else RELEASE_S):
+                    return Taken() if self._place.silent else Refused("no_capacity")
+                await self._pause(self._next_pause_s())
+        return await self._refuse("caller_cancelled")
+
+    async def _refuse(self, reason: str) -> Refused:
+        if self._in_line:
+            await self._offers.leave_line(self._place, self._demands)
+        return Refused(reason)
+
+    def _take_over(self, elsewhere: OfferedElsewhere) -> Offer | Refused:
+        try:
+            return self._offers.use(self._place, elsewhere.lease)
+        except NoCapacity:
+            return Refused("no_capacity")
+
+    def _next_pause_s(self) -> float:
+        self._tries += 1
+        return ASK_AGAIN_S[min(self._tries, len(ASK_AGAIN_S)) - 1]
+
+    async def _pause(self, seconds: float) -> None:
+        """Returns after that time, or when the caller gives up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._given_up.wait()
