@@ -30,9 +30,6 @@ from shared.settings import DispatcherSettings
 REFUSALS_MAX = 1_000
 """Refused calls that wait to be told as events; in a flood the newest are not told."""
 
-RETRY_S = 1.0
-"""Pause after Redis did not answer."""
-
 log = structlog.get_logger()
 
 
@@ -126,15 +123,12 @@ class Upkeep:
                     about: dict[str, str | int] = {"call_id": call_id, "status": status, "reason": reason}
                     await self._events.tell(EventName.CALL_REFUSED, about)
 
-    async def _obey(self, replica: Replica) -> NoReturn:
-        while True:
-            with suppress(ControlUnavailable):
-                async for command in self._commands.listen(self.dispatcher_id):
-                    state, detail = _obeyed(command.name, replica)
-                    log.info("command.carried_out", command=command.name, state=state)
-                    reply = CommandReply(command_id=command.command_id, state=state, detail=detail)
-                    await self._commands.answer(reply)
-            await asyncio.sleep(RETRY_S)
+    async def _obey(self, replica: Replica) -> None:
+        async for command in self._commands.listen(self.dispatcher_id):
+            state, detail = _obeyed(command.name, replica)
+            log.info("command.carried_out", command=command.name, state=state)
+            with suppress(ControlUnavailable):  # who asked is told that nobody answers
+                await self._commands.answer(CommandReply(command_id=command.command_id, state=state, detail=detail))
 
 
 def _obeyed(name: str, replica: Replica) -> tuple[CommandState, str]:
