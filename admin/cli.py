@@ -12,20 +12,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from admin import settings
+from admin.act_commands import drain, hangup, say, transfer, undrain
 from admin.agents_commands import agents
-from admin.control import from_redis, redis_url
+from admin.api_commands import api
+from admin.control import EXIT_CODES
+from admin.look_commands import calls, events, ps, quota, top
 from admin.records_commands import call, records
 from admin.terminal import make_console, make_table
+from admin.webhooks.command import webhooks
 
 
-@click.group()
+@click.group(epilog=EXIT_CODES)
 def main() -> None:
     """A pool that answers telephone calls with Azure Voice Live."""
 
 
-main.add_command(agents)
-main.add_command(records)
-main.add_command(call)
+for command in (agents, api, ps, top, calls, call, records, quota, events, drain, undrain, hangup, transfer, say):
+    main.add_command(command)
+main.add_command(webhooks)
 
 
 @main.group()
@@ -89,19 +93,6 @@ def run(once: bool, keep_going: bool, as_json: bool, run_dir: Path) -> None:
     import admin.run  # matplotlib takes a second to import: not for `config` and `ps`
 
     sys.exit(admin.run.run(admin.run.Options(once=once, keep_going=keep_going, as_json=as_json, run_dir=run_dir)))
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def ps(as_json: bool) -> None:
-    """Show the workers of the pool behind REDIS_URL."""
-    from admin import views
-
-    rows = from_redis(views.worker_rows(redis_url()))
-    if as_json:
-        click.echo(json.dumps(views.worker_json(rows), indent=2))
-    else:
-        make_console().print(views.worker_view(rows) if rows else "No workers are registered.")
 
 
 def _print_report(report: settings.Report) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from admin.ports import free_tcp_port, free_udp_port
 from admin.processes import POLL_S, Process, Processes, ProcessFailed
 from admin.terminal import Steps
+from shared.control.address import RedisAddress
 from shared.control.connection import ask, connect
 from shared.errors import ControlUnavailable
 from shared.settings import PRIVATE_NETWORKS, DispatcherSettings, WorkerSettings, load, own_address
@@ -55,7 +56,7 @@ class Pool:
     local_host: str
     """Address at which this machine reaches it."""
     port: int
-    redis_url: str
+    redis: RedisAddress
     simulated: bool
     greeting: bool
     """Whether callers are greeted."""
@@ -66,7 +67,7 @@ class Pool:
 def provide(found: Mapping[str, str]) -> Provision:
     """Returns what has to be provided on top of what is `found` in environment and `.env`; empty counts as not set."""
     given = {name for name, value in found.items() if value}
-    redis_port = None if "REDIS_URL" in given else free_tcp_port()
+    redis_port = None if given & {"REDIS_URL", "REDIS_SENTINELS"} else free_tcp_port()
     simulated = "AZURE_VOICELIVE_ENDPOINT" not in given
     environment = {"LEASE_SECRET": secrets.token_urlsafe(24), "WORKER_DRAIN_S": str(DRAIN_S)}
     # The softphone on this machine calls from its own address, which need not be a private one.
@@ -108,7 +109,7 @@ async def start(processes: Processes, provision: Provision, run_dir: Path, steps
         host=settings.advertised_address,
         local_host="127.0.0.1" if unspecified else settings.sip_local_address,
         port=port,
-        redis_url=settings.redis_url,
+        redis=settings.redis,
         simulated=provision.simulated,
         greeting=settings.voice_live_proactive_greeting_enabled,
         allowed_peers=", ".join(map(str, load(DispatcherSettings, **environment).sip_allowed_peers)),
@@ -116,22 +117,22 @@ async def start(processes: Processes, provision: Provision, run_dir: Path, steps
 
 
 async def _start_redis(processes: Processes, provision: Provision, run_dir: Path, steps: Steps) -> None:
-    url = load(WorkerSettings, **provision.environment).redis_url
+    address = load(WorkerSettings, **provision.environment).redis
     with steps.step("Redis") as step:
         if not provision.redis_port:
-            await _answers(url, None)
+            await _answers(address, None)
             step.result = "Redis of REDIS_URL answers"
             return
         if not shutil.which("redis-server"):
             raise ProcessFailed("redis-server is not installed; `make setup` does that, or set REDIS_URL")
         where = ["--bind", "127.0.0.1", "--port", str(provision.redis_port), "--dir", str(run_dir)]
         process = await processes.start("redis", ["redis-server", *where, "--save", "", "--appendonly", "no"])
-        await _answers(url, process)
+        await _answers(address, process)
         step.result = f"Redis, private, on 127.0.0.1:{provision.redis_port}"
 
 
-async def _answers(url: str, process: Process | None) -> None:
-    redis = connect(url, client_name="voicepool-run")
+async def _answers(address: RedisAddress, process: Process | None) -> None:
+    redis = connect(address, client_name="voicepool-run")
     try:
         async with asyncio.timeout(REDIS_READY_S):
             while not (process and process.ended):

@@ -144,7 +144,7 @@ async def _serve(pool: Pool, death: asyncio.Task[Process], options: Options, con
     console.print("(codec PCMU or PCMA; no registration, no password)")
     console.print(f"Calls are accepted from {pool.allowed_peers}; SIP_ALLOWED_PEERS changes that.\n", soft_wrap=True)
     console.print(f"  logs      {options.run_dir}/*.log")
-    voicepool = f"REDIS_URL={settings.mask(pool.redis_url)} .venv/bin/voicepool"
+    voicepool = f"REDIS_URL={settings.mask(pool.redis.url)} .venv/bin/voicepool"
     for what, command in (("workers", "ps"), ("calls", "records"), ("one call", "call ID")):
         console.print(f"  {what:9} {voicepool} {command}", soft_wrap=True, highlight=False)
     console.print("  end       Ctrl-C")

@@ -16,6 +16,7 @@ from admin import plot, timeline
 from admin.pool import Pool
 from admin.processes import POLL_S, Process, Processes
 from admin.timeline import Source, Timeline
+from shared.control.address import RedisAddress
 from shared.control.connection import connect
 from shared.control.records import Records
 from shared.errors import ControlUnavailable
@@ -76,7 +77,7 @@ async def place_call(processes: Processes, pool: Pool, run_dir: Path) -> SelfTes
     Raises ProcessFailed when the telephone itself does not work.
     """
     call = await _telephone(processes, pool, run_dir)
-    record = await _record_of(call, pool.redis_url) if call.get("sip_call_id") else None
+    record = await _record_of(call, pool.redis) if call.get("sip_call_id") else None
     marks = {name: at_ms for name, at_ms in call["marks"].items() if at_ms is not None}
     when = timeline.merge(marks, record) if "invite" in marks else None
     recording = picture = None
@@ -156,10 +157,10 @@ def _report(process: Process) -> dict[str, Any]:
     raise process.failure(f"the telephone ended with {process.status} and no report")
 
 
-async def _record_of(call: Mapping[str, Any], redis_url: str) -> CallRecord | None:
+async def _record_of(call: Mapping[str, Any], address: RedisAddress) -> CallRecord | None:
     """Returns the call record of the telephone's call as soon as it is there; None when it does not come."""
     call_id = call_id_for(call["sip_call_id"], call["from_tag"])
-    redis = connect(redis_url, client_name="voicepool-run")
+    redis = connect(address, client_name="voicepool-run")
     try:
         async with asyncio.timeout(RECORD_S):
             while True:

@@ -17,8 +17,9 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
+from admin.api.settings import AdminSettings
 from shared.errors import ConfigError
-from shared.settings import DispatcherSettings, PoolSettings, WorkerSettings, load
+from shared.settings import DispatcherSettings, PoolSettings, RedisSettings, WorkerSettings, load
 
 ENV_FILE = Path(".env")
 
@@ -50,6 +51,15 @@ class Group(StrEnum):
     DISPATCHER = "Dispatcher"
     WORKER = "Worker"
     VOICE_LIVE = "Voice Live"
+    API = "HTTP API"
+
+
+_MODELS: Mapping[type[RedisSettings], Group] = {
+    DispatcherSettings: Group.DISPATCHER,
+    WorkerSettings: Group.WORKER,
+    AdminSettings: Group.API,
+}
+"""Who reads settings, and where those are listed that nobody else reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +108,22 @@ class Report:
 def all_settings() -> list[Setting]:
     """Returns every setting once, in the order of the groups."""
     found: dict[str, Setting] = {}
-    for model in (DispatcherSettings, WorkerSettings):
+    for model, group in _MODELS.items():
         for attribute, info in model.model_fields.items():
-            setting = _setting(attribute, info, model)
+            setting = _setting(attribute, info, group)
             found.setdefault(setting.name, setting)
     return sorted(found.values(), key=lambda setting: list(Group).index(setting.group))
 
 
 def check(overrides: Mapping[str, str] | None = None) -> Report:
-    """Returns what is wrong with the settings of a dispatcher and a worker, or what they come to.
+    """Returns what is wrong with the settings of a dispatcher, a worker and the HTTP API, or what they come to.
 
     They are those of the environment and `.env`, and of `overrides`, which come first.
     """
     overrides = overrides or {}
     report = Report()
     values: dict[str, str] = {}
-    for model in (DispatcherSettings, WorkerSettings):
+    for model in _MODELS:
         try:
             values |= _values(load(model, **overrides))
         except ConfigError as error:
@@ -175,9 +185,8 @@ def mask(value: Any) -> str:
     return text
 
 
-def _setting(attribute: str, info: FieldInfo, model: type[PoolSettings]) -> Setting:
+def _setting(attribute: str, info: FieldInfo, group: Group) -> Setting:
     name = _name(info)
-    group = Group.DISPATCHER if model is DispatcherSettings else Group.WORKER
     if attribute in PoolSettings.model_fields:
         group = Group.POOL
     elif name.startswith(_OWN_PREFIXES):
@@ -205,11 +214,13 @@ def _text(value: Any) -> str:
             return str(value).lower()
         case tuple():
             return ",".join(map(str, value))
+        case dict():
+            return ",".join(f"{name}={inner}" for name, inner in value.items())
         case _:
             return str(value)
 
 
-def _values(settings: PoolSettings) -> dict[str, str]:
+def _values(settings: RedisSettings) -> dict[str, str]:
     values = {}
     for attribute, info in type(settings).model_fields.items():
         name = _name(info)
@@ -217,7 +228,7 @@ def _values(settings: PoolSettings) -> dict[str, str]:
     return values
 
 
-def _hidden_problems(model: type[PoolSettings], error: ConfigError, overrides: Mapping[str, str]) -> list[str]:
+def _hidden_problems(model: type[RedisSettings], error: ConfigError, overrides: Mapping[str, str]) -> list[str]:
     """Returns what is wrong between settings, which is looked at only when each by itself is good."""
     defaults = {s.name: s.default for s in all_settings()} | _STAND_INS
     bad = {problem.partition(":")[0] for problem in error.problems} & defaults.keys()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -25,10 +25,14 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 def make_table(*headings: str) -> Table:
-    """Returns an empty table without lines; a heading that begins with > is one of numbers."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
+    """Returns an empty table without lines; a heading that begins with > is one of numbers.
+
+    However narrow the terminal is, what stands in the first column can be copied: it is not broken.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
-        table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold")
+        justify: JustifyMethod = "right" if heading.startswith(">") else "left"
+        table.add_column(heading.lstrip(">"), justify=justify, overflow="fold", no_wrap=not table.columns)
     return table
 
 

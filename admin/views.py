@@ -1,56 +1,143 @@
-"""Read-only views of the control plane: the worker table, and call records as a table.
+"""What operators look at as tables for a terminal.
 
-They change nothing and need no secret, only Redis.
+They ask nobody and have no telephone number in them. `now_ms` is Unix time in ms, for how long ago things were.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from admin.call_view import cost_text, local_time, printable
+from admin.operations.shapes import Dispatcher, Event, Outcome, Quota, Result, RunningCall, Totals, Worker
 from admin.terminal import make_table
-from shared.control.connection import connect
-from shared.control.workers import WorkerRow, Workers
 from shared.messages import CallRecord
+from shared.states import WorkerState
+
+OF_SETTINGS = "(settings)"
+"""How the resource is shown that has no name."""
 
 
-async def worker_rows(redis_url: str) -> list[WorkerRow]:
-    """Returns the worker table; raises ControlUnavailable."""
-    redis = connect(redis_url, client_name="voicepool-ps")
-    try:
-        return await Workers(redis).table()
-    finally:
-        await redis.aclose()
+def worker_view(workers: Iterable[Worker]) -> Table:
+    """Returns the worker table."""
+    table = make_table(
+        "worker", "state", ">calls", ">CPU", ">lag", ">late", "cut off from", "SIP", ">heartbeat", ">pid"
+    )
+    for worker in workers:
+        table.add_row(
+            _plain(worker.worker_id),
+            _worker_state(worker),
+            f"{worker.leased}/{worker.capacity}",
+            f"{worker.cpu_percent:.0f} %",
+            f"{worker.loop_lag_p99_ms:.1f} ms",
+            f"{worker.late_ticks}" if worker.late_ticks else "",
+            Text(", ".join(map(_resource, worker.cut_off)), style="red"),
+            f"{worker.sip_host}:{worker.sip_port}",
+            f"{worker.heartbeat_age_ms / 1000:.1f} s ago",
+            f"{worker.pid}",
+        )
+    return table
 
 
-def worker_json(rows: Sequence[WorkerRow]) -> list[dict[str, Any]]:
-    """Returns the worker table as plain values."""
-    return [
-        {**asdict(row.record), **asdict(row.health)}
-        | {"leased": row.leased, "heartbeat_age_ms": row.heartbeat_age_ms, "alive": row.alive}
-        for row in rows
-    ]
+def dispatcher_view(dispatchers: Iterable[Dispatcher]) -> Table:
+    """Returns the dispatcher table."""
+    table = make_table("dispatcher", "state", "SIP", ">heartbeat", ">pid")
+    for dispatcher in dispatchers:
+        state = Text("draining", style="yellow") if dispatcher.draining else Text("ready")
+        where = f"{dispatcher.sip_host}:{dispatcher.sip_port}"
+        age = f"{dispatcher.heartbeat_age_ms / 1000:.1f} s ago"
+        state = state if dispatcher.alive else Text("silent", style="red")
+        table.add_row(_plain(dispatcher.dispatcher_id), state, where, age, f"{dispatcher.pid}")
+    return table
 
 
-def worker_view(rows: Sequence[WorkerRow]) -> Table:
-    """Returns the worker table for a terminal."""
-    table = make_table("worker", "state", ">calls", ">slots", ">CPU", ">loop lag", "SIP", ">heartbeat", ">pid")
-    for row in rows:
-        record = row.record
-        state = str(record.state) if row.alive else "[red]silent[/red]"
-        where = f"{record.sip_host}:{record.sip_port}"
-        age = f"{row.heartbeat_age_ms / 1000:.1f} s ago"
-        cpu, lag = f"{row.health.cpu_percent:.0f} %", f"{row.health.loop_lag_ms:.1f} ms"
-        load = (str(row.leased), str(record.capacity), cpu, lag)
-        table.add_row(record.worker_id, state, *load, where, age, str(record.pid))
+def running_view(calls: Iterable[RunningCall], now_ms: int) -> Table:
+    """Returns running calls."""
+    table = make_table("call", "state", "agent", "worker", "resource", "from", ">age", ">talking")
+    for call in calls:
+        age = _span(now_ms - call.invite_at_ms)
+        talking = _span(now_ms - call.answered_at_ms) if call.answered_at_ms else ""
+        resource = _resource(call.resource)
+        worker, agent = _plain(call.worker_id), _plain(call.agent)
+        table.add_row(call.call_id, call.state, agent, worker, resource, call.peer, age, talking)
+    return table
+
+
+def running_call_view(call: RunningCall, now_ms: int) -> Table:
+    """Returns one running call."""
+    table = Table.grid(padding=(0, 2))
+    talking = f" for {_span(now_ms - call.answered_at_ms)}" if call.answered_at_ms else ""
+    lines = {
+        "call": call.call_id,
+        "state": f"{call.state}{talking}",
+        "when": f"{local_time(call.invite_at_ms)}, {_span(now_ms - call.invite_at_ms)} ago",
+        "agent": call.agent,
+        "worker": call.worker_id,
+        "resource": _resource(call.resource),
+        "from": call.peer,
+    }
+    for name, value in lines.items():
+        if value:
+            table.add_row(Text(name, style="dim"), _plain(value))
+    return table
+
+
+def quota_view(quotas: Iterable[Quota]) -> Table:
+    """Returns the Voice Live resources and what is left of them; what has no limit is a dash."""
+    table = make_table(
+        "resource", ">sessions", ">new sessions left", ">tokens left", ">share", ">blocked", ">waiting", ">longest"
+    )
+    for quota in quotas:
+        table.add_row(
+            _resource(quota.resource),
+            f"{quota.sessions:,}/{_limit(quota.sessions_limit)}",
+            _left(quota.connections_left, quota.connections_per_minute),
+            _left(quota.tokens_left, quota.tokens_per_minute),
+            Text(f"{quota.share:.0%}", style="yellow" if quota.share < 1 else ""),
+            Text(f"{quota.blocked_s:.0f} s", style="red") if quota.blocked_s else "",
+            f"{quota.waiting}" if quota.waiting else "",
+            f"{quota.longest_wait_s:.1f} s" if quota.waiting else "",
+        )
+    return table
+
+
+def event_view(events: Iterable[Event]) -> Table:
+    """Returns events, without headings: more may follow below."""
+    table = make_table("time", "event", "about")
+    table.show_header = False
+    table.columns[1].min_width = 18
+    for event in events:
+        about = "  ".join(f"{name}={value}" for name, value in event.about.items())
+        table.add_row(Text(local_time(event.at_ms), style="dim"), _event_name(event.event), _plain(about))
+    return table
+
+
+def totals_line(totals: Totals) -> Text:
+    """Returns the pool in one line."""
+    line = Text(f"calls {totals.calls}/{totals.capacity}", style="bold")
+    line.append(f"   workers {totals.workers}: {totals.ready} ready", style="not bold")
+    if totals.draining:
+        line.append(f", {totals.draining} draining", style="yellow")
+    if totals.silent:
+        line.append(f", {totals.silent} silent", style="red")
+    line.append(f"   dispatchers {totals.dispatchers}", style="not bold" if totals.dispatchers else "red")
+    if totals.waiting:
+        line.append(f"   callers waiting {totals.waiting}", style="yellow")
+    return line
+
+
+def outcome_view(outcomes: Iterable[Outcome]) -> Table:
+    """Returns what came of commands."""
+    table = make_table("", "", "")
+    table.show_header = False
+    for outcome in outcomes:
+        style = "green" if outcome.result is Result.DONE else "red"
+        table.add_row(Text(outcome.result, style=style), _plain(outcome.target), _plain(outcome.detail))
     return table
 
 
 def record_view(records: Sequence[CallRecord], *, headings: bool = True) -> Table:
-    """Returns call records for a terminal; without headings they go on below a table that was printed before."""
+    """Returns call records; without headings they go on below a table that was printed before."""
     table = make_table("came", "call", "agent", "worker", "result", "reason", ">to answer", ">talked", ">cost")
     table.show_header = headings
     for column, width in zip(table.columns, _RECORD_WIDTHS, strict=True):
@@ -62,7 +149,7 @@ def record_view(records: Sequence[CallRecord], *, headings: bool = True) -> Tabl
         table.add_row(
             local_time(record.invite_at_ms),
             record.call_id,
-            Text(printable(record.agent)),
+            _plain(record.agent),
             record.worker_id,
             record.result,
             record.reason,
@@ -75,3 +162,41 @@ def record_view(records: Sequence[CallRecord], *, headings: bool = True) -> Tabl
 
 _RECORD_WIDTHS = (19, 20, 10, 16, 9, 19, 9, 9, 10)
 """At least so many columns, so that what is printed later stands below its heading."""
+
+_BAD_EVENTS = ("worker.lost", "dispatcher.lost", "call.refused", "resource.throttled")
+
+
+def _worker_state(worker: Worker) -> Text:
+    if not worker.alive:
+        return Text("silent", style="red")
+    if worker.late:
+        return Text(f"{worker.state}, late", style="red")
+    return Text(worker.state, style="" if worker.state is WorkerState.READY else "yellow")
+
+
+def _event_name(name: str) -> Text:
+    return Text(printable(name), style="red" if name in _BAD_EVENTS else "")
+
+
+def _plain(text: str) -> Text:
+    """Returns what others wrote, without markup and without anything that a terminal would act on."""
+    return Text(printable(text), overflow="fold")
+
+
+def _resource(name: str) -> str:
+    return printable(name) or OF_SETTINGS
+
+
+def _limit(limit: int | None) -> str:
+    return "-" if limit is None else f"{limit:,}"
+
+
+def _left(left: float | None, per_minute: int | None) -> str:
+    return "-" if left is None else f"{left:,.0f} of {_limit(per_minute)}/min"
+
+
+def _span(ms: int) -> str:
+    """Returns a time as minutes:seconds, or with hours; clocks of other hosts may be ahead of ours."""
+    minutes, seconds = divmod(max(0, ms) // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

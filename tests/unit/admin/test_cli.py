@@ -58,7 +58,7 @@ def test_run_with_bad_settings_starts_nothing_and_says_which(bare_environment: P
 @pytest.mark.parametrize("command", ["ps", "records"])
 def test_views_say_when_redis_does_not_answer(command: str) -> None:
     result = CliRunner().invoke(main, [command], env={"REDIS_URL": "redis://:secret@127.0.0.1:1/0"})
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "does not answer" in result.output
     assert "secret" not in result.output
 

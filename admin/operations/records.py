@@ -1,16 +1,18 @@
 """Call records for an operator: which ones are wanted, the newest, new ones as they come, and one by its id.
 
-It prints nothing (`admin/views.py`, `admin/call_view.py`) and needs no secret, only Redis.
+It prints nothing (`admin/views.py`, `admin/call_view.py`) and needs no secret, only Redis. Every function that asks it
+raises ControlUnavailable when it does not answer in time.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.control.connection import connect
+from redis.asyncio import Redis
+
 from shared.control.records import PAGE, START, RecordRow, Records
 from shared.messages import CallRecord
 
@@ -51,11 +53,11 @@ def moment(text: str, now_ms: int) -> int:
         raise ValueError("must be like 90s, 30m, 2h or 7d, or a time like 2025-03-01T12:00") from None
 
 
-async def newest(redis_url: str, wanted: Wanted) -> tuple[list[CallRecord], str]:
-    """Returns the records that fit, oldest first, and the position to follow from; raises ControlUnavailable."""
+async def newest(redis: Redis, wanted: Wanted) -> tuple[list[CallRecord], str]:
+    """Returns the records that fit, oldest first, and the position to follow from."""
     found: list[CallRecord] = []
     position = ""
-    async with _records(redis_url) as records, aclosing(records.newest_first(since_ms=wanted.since_ms)) as rows:
+    async with aclosing(Records(redis).newest_first(since_ms=wanted.since_ms)) as rows:
         async for row in rows:
             position = position or row.position
             if wanted.fits(row.record):
@@ -65,29 +67,27 @@ async def newest(redis_url: str, wanted: Wanted) -> tuple[list[CallRecord], str]
     return found[::-1], position or START
 
 
-async def follow(redis_url: str, wanted: Wanted, position: str) -> AsyncGenerator[CallRecord]:
-    """Yields the records after `position` that fit, as they come; never ends. Raises ControlUnavailable."""
-    async with _records(redis_url) as records:
-        while True:
-            rows: list[RecordRow] = await records.read(PAGE, since=position)
-            for row in rows:
-                position = row.position
-                if wanted.fits(row.record):
-                    yield row.record
-            if not rows:
-                await asyncio.sleep(POLL_S)
+async def follow(redis: Redis, wanted: Wanted, position: str) -> AsyncGenerator[CallRecord]:
+    """Yields the records after `position` that fit, as they come; never ends."""
+    records = Records(redis)
+    while True:
+        rows: list[RecordRow] = await records.read(PAGE, since=position)
+        for row in rows:
+            position = row.position
+            if wanted.fits(row.record):
+                yield row.record
+        if not rows:
+            await asyncio.sleep(POLL_S)
 
 
-async def find(redis_url: str, prefix: str) -> list[CallRecord]:
-    """Returns the records of all calls whose id begins with `prefix`, newest first; raises ControlUnavailable."""
-    async with _records(redis_url) as records, aclosing(records.newest_first()) as rows:
-        return [row.record async for row in rows if row.record.call_id.startswith(prefix)]
-
-
-@asynccontextmanager
-async def _records(redis_url: str) -> AsyncIterator[Records]:
-    redis = connect(redis_url, client_name="voicepool-records")
-    try:
-        yield Records(redis)
-    finally:
-        await redis.aclose()
+async def find(redis: Redis, prefix: str) -> dict[str, CallRecord]:
+    """Returns by their ids the newest records of all calls whose id begins with `prefix`, or has it as a whole."""
+    found: dict[str, CallRecord] = {}
+    async with aclosing(Records(redis).newest_first()) as rows:
+        async for row in rows:
+            call_id = row.record.call_id
+            if call_id == prefix:
+                return {call_id: row.record}
+            if call_id.startswith(prefix):
+                found.setdefault(call_id, row.record)
+    return found
