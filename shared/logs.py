@@ -6,10 +6,11 @@ and secrets are not logged at all.
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from structlog.typing import EventDict
+from structlog.typing import EventDict, Processor
 
 
 def configure(level: str, file: str = "", **context: str | int) -> None:
@@ -23,7 +24,7 @@ def configure(level: str, file: str = "", **context: str | int) -> None:
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _always(context),
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -34,7 +35,11 @@ def configure(level: str, file: str = "", **context: str | int) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(**context)
+
+
+def _always(context: Mapping[str, str | int]) -> Processor:
+    """Puts the process's context on every line: not by context variables, which pjsip's threads lack."""
+    return lambda _logger, _method, entry: {**context, **entry}
 
 
 def _what_first(_logger: Any, _method: str, entry: EventDict) -> EventDict:

@@ -52,6 +52,11 @@ class Admission:
             self._claiming.discard(call_id)
         return lease
 
+    def update(self, lease: Lease) -> None:
+        """Takes what is new in the lease of a call that runs: renewals tell it."""
+        if lease.call_id in self._held:
+            self._held[lease.call_id] = lease
+
     def forget(self, lease: Lease) -> None:
         """Frees the slot of a call that has ended."""
         self._held.pop(lease.call_id, None)

@@ -6,32 +6,40 @@ It parses no SIP, speaks no WebSocket and moves no audio itself. It is the only 
 """
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
+from pydantic import ValidationError
 
 from shared.agents.facts import CallFacts
+from shared.agents.model import TransferTarget
 from shared.clock import now_ms, steady_s
+from shared.control.dispatchers import Dispatchers
 from shared.control.leases import Leases
 from shared.ending import CallEnd
-from shared.errors import ControlUnavailable, LeaseLost, NoCapacity, TokenInvalid, UpstreamError
+from shared.errors import CommandFailed, ControlUnavailable, LeaseLost, NoCapacity, TokenInvalid, UpstreamError
 from shared.messages import CallRecord, Lease
 from shared.states import CALL_TRANSITIONS, CallEvent, CallState, advance
+from worker import farewell
 from worker.admission import Admission
 from worker.conversation import Conversation, Means
+from worker.copies import Copies
 from worker.keeping import kept
 from worker.media.formats import wire_format
 from worker.pjsip.endpoint import SipEndpoint
+from worker.pjsip.invite import answered
 from worker.pjsip.leg import HANGUP_TIMEOUT_S, Leg
 from worker.record_file import append_record
+from worker.resources import Resources
 from worker.staff import Answerer, Staff
 from worker.timeline import Timeline
 from worker.tools.context import ToolContext
 from worker.tools.runner import ToolResult
 from worker.voicelive import recovery
-from worker.voicelive.connection import open_connection
+from worker.voicelive.connection import Connection
 
 log = structlog.get_logger()
 E = TypeVar("E", bound=Exception)
@@ -39,6 +47,9 @@ E = TypeVar("E", bound=Exception)
 RELEASE_RETRY_S = 2.0
 RELEASE_ATTEMPTS = 45
 """A call that ends while Redis is away keeps its record for 90 s; its slot on this worker is free at once."""
+
+ORDERED = "operator"
+"""Name of a transfer to a URI that an operator named, in the place of one of the agent's names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,9 @@ class Services:
     endpoint: SipEndpoint
     admission: Admission
     leases: Leases
+    dispatchers: Dispatchers
+    resources: Resources
+    copies: Copies
     connect_timeout_s: float
     record_file: str
     """Where records go beside Redis; empty is nowhere."""
@@ -73,11 +87,21 @@ class Call:
         self._facts = CallFacts(leg.invite.caller, leg.invite.called, leg.invite.headers, "", datetime.now(UTC))
         self._answerer: Answerer | None = None
         self._conversation: Conversation | None = None
+        self._connected = False
+        """A connection has been opened, or tried."""
         self._answered_at: float | None = None
+        self._answer_sent: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        """Our 200 OK."""
         self._timeline = Timeline()
         self._counters: dict[str, int] = {}
         self._stop: asyncio.Future[CallEnd] = asyncio.get_running_loop().create_future()
         self._log = log.bind(call=leg.invite.call_id)
+        leg.on_final = self._responded
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease, once it is claimed; None again as soon as the call is ending."""
+        return self._lease if self._state in (CallState.CONNECTING, CallState.TALKING) else None
 
     async def run(self) -> None:
         """Carries the call; afterwards the leg is gone, the lease released and the record written."""
@@ -92,6 +116,39 @@ class Call:
         """Ends the call from outside: the worker stops or the lease is lost."""
         if not self._stop.done():
             self._stop.set_result(end)
+
+    # ------------------------------------------------------------------------------------------ what operators ask for
+
+    def hang_up(self) -> None:
+        """Ends the call now."""
+        self.stop(CallEnd.OPERATOR_HANGUP)
+
+    def say(self, text: str) -> None:
+        """Has the agent say a text word for word, as soon as nobody speaks; raises CommandFailed when it cannot."""
+        self._talking().say(text)
+
+    def destination(self, where: str) -> tuple[str, str]:
+        """Returns the name and the URI of a transfer of the agent's, or of a URI; raises CommandFailed for neither."""
+        self._talking()
+        assert self._answerer is not None, "who talks has an agent"
+        known = self._answerer.agent.transfers.get(where)
+        if known is not None:
+            return where, known.uri
+        try:
+            return ORDERED, TransferTarget(uri=where).uri
+        except ValidationError:
+            raise CommandFailed("neither a transfer of the agent nor a sip:, sips: or tel: URI") from None
+
+    async def transfer(self, name: str, uri: str) -> None:
+        """Transfers the caller as the model would, and returns when that is done; raises CommandFailed with why not."""
+        await self._talking().transfer(name, uri)
+
+    def _talking(self) -> Conversation:
+        if self._conversation is None or self._state is not CallState.TALKING:
+            raise CommandFailed("the call has not been answered yet")
+        return self._conversation
+
+    # -------------------------------------------------------------------------------------------------- the call's life
 
     async def _converse(self) -> CallEnd:
         try:
@@ -113,7 +170,8 @@ class Call:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._until_disconnected(), name="leg")
                 group.create_task(self._until_stopped(), name="stop")
-                group.create_task(self._carry(), name="carry")
+                group.create_task(self._follow_answer(self._lease), name="answer")
+                group.create_task(self._carry(self._lease), name="carry")
         except* UpstreamError as failures:
             failure = _first(failures)
             self._log.warning("voicelive.failed", reason=str(failure), status=failure.status)
@@ -132,12 +190,36 @@ class Call:
     async def _until_stopped(self) -> None:
         raise _Ended(await self._stop)
 
-    async def _carry(self) -> None:
+    def _responded(self, status: int, response: bytes) -> None:
+        """The leg has sent its final response."""
+        through = self._leg.invite.dispatcher
+        if status >= 300 and through is not None:
+            self._services.copies.refused(response, through)
+        elif status < 300 and not self._answer_sent.done():
+            self._answer_sent.set_result(response)
+
+    async def _follow_answer(self, lease: Lease) -> None:
+        """Once the call is answered, tells the pool its dialog, and sees to it that the caller gets the answer."""
+        response = await self._answer_sent
+        services, invite = self._services, self._leg.invite
+        self._lease = lease = replace(
+            lease, answered_at_ms=self._timeline.at("answered"), dialog=answered(invite.dialog, response)
+        )
+        services.admission.update(lease)
+        try:
+            if await services.leases.renew(lease.worker_id, [lease]):
+                self.stop(CallEnd.WORKER_LOST)
+        except ControlUnavailable:
+            self._log.debug("lease.dialog_untold")  # the next renewal tells it
+        if invite.dispatcher is not None:
+            await services.copies.until_acknowledged(response, invite.dispatcher, self._leg.confirmed)
+
+    async def _carry(self, lease: Lease) -> None:
         """Opens the session while the phone rings, answers when it is ready, and carries audio from then on."""
         leg, services = self._leg, self._services
         leg.ring()
-        self._answerer = answerer = services.staff.answerer(self._facts)
-        self._log.info("call.agent", agent=answerer.agent.name)
+        self._answerer = answerer = services.staff.answerer(self._facts, lease.resource)
+        self._log.info("call.agent", agent=answerer.agent.name, resource=answerer.resource_name)
         wire = wire_format(answerer.agent.audio_format, leg.invite.codec)
         with services.endpoint.new_port(wire, answerer.agent.uplink_ms) as port:
             means = Means(
@@ -146,7 +228,8 @@ class Call:
                 port=port,
                 telephone=leg,
                 timeline=self._timeline,
-                open_connection=lambda: open_connection(answerer.resource),
+                open_connection=lambda: self._open(answerer, lease),
+                spend=lambda tokens: services.resources.spend(answerer.resource_name, tokens),
                 connect_timeout_s=services.connect_timeout_s,
                 run_tool=self._run_tool,
                 filler=answerer.filler(wire),
@@ -164,7 +247,13 @@ class Call:
                 services.endpoint.pump.remove(port.id)
                 self._counters |= conversation.counters()
         # One who never acknowledged the answer was never there: that they were silent, say, tells nothing.
-        raise _Ended(end if leg.confirmed else CallEnd.CALLER_UNREACHABLE)
+        raise _Ended(end if leg.confirmed.is_set() else CallEnd.CALLER_UNREACHABLE)
+
+    def _open(self, answerer: Answerer, lease: Lease) -> AbstractAsyncContextManager[Connection]:
+        # The lease has paid for one connection, at the resource that it names.
+        paid = not self._connected and answerer.resource_name == lease.resource
+        self._connected = True
+        return self._services.resources.open(answerer.resource_name, answerer.resource, paid=paid)
 
     async def _run_tool(self, name: str, arguments: dict[str, Any], digits: dict[str, str]) -> ToolResult:
         assert self._answerer is not None
@@ -178,8 +267,10 @@ class Call:
         self._set_state(CallEvent.ANSWERED)
 
     async def _finish(self, end: CallEnd) -> None:
+        bye_at: float | None = None
         if not self._leg.disconnected.is_set():
             self._timeline.mark("hangup")
+            bye_at = steady_s()
         self._set_state(CallEvent.HANGUP)
         self._leg.end(end.sip_status)
         try:
@@ -188,18 +279,19 @@ class Call:
         except TimeoutError:
             self._log.warning("sip.hangup_unanswered")
         if self._lease is not None:
-            await self._release(self._lease, end)
+            await self._release(self._lease, end, bye_at)
         self._set_state(CallEvent.RELEASED)
         self._log.info("call.ended", result=end.result, reason=end)
 
-    async def _release(self, lease: Lease, end: CallEnd) -> None:
-        """Gives the slot back and writes the record, in one step."""
+    async def _release(self, lease: Lease, end: CallEnd, bye_at: float | None) -> None:
+        """Gives the slot back and writes the record, in one step. `bye_at` is when we hung up, if it was us."""
         self._timeline.mark("ended")
         self._services.admission.forget(lease)
         record = self._record(lease, end)
         for _ in range(RELEASE_ATTEMPTS):
             try:
-                await self._services.leases.release(lease, record)
+                orphan = bye_at is not None and await self._is_orphan(lease, bye_at)
+                await self._services.leases.release(lease, record, orphan=orphan)
                 break
             except ControlUnavailable:
                 await asyncio.sleep(RELEASE_RETRY_S)
@@ -207,6 +299,13 @@ class Call:
             self._log.error("call.record_lost")
         if self._services.record_file:
             await append_record(self._services.record_file, record)
+
+    async def _is_orphan(self, lease: Lease, bye_at: float) -> bool:
+        """Returns whether the caller cannot hear of our BYE, and has to be told by another dispatcher."""
+        through = self._leg.invite.bye_through
+        if lease.dialog is None or through is None:
+            return False
+        return not await farewell.arrives(self._services.dispatchers, through, bye_at)
 
     def _record(self, lease: Lease, end: CallEnd) -> CallRecord:
         rtp = self._leg.rtp

@@ -1,7 +1,8 @@
 """One worker process: its SIP endpoint, its registration in Redis, and the calls it carries.
 
-It does not restart itself; `worker/supervisor.py` watches it. It ends when it is told to drain and the last call is
-over, when the supervisor is gone (as if told to drain), or when one of its side tasks dies.
+It does not restart itself; `worker/supervisor.py` watches it. It ends when it is told to go (SIGTERM, the supervisor's
+Drain, or no supervisor any more) and the last call is over, or when one of its side tasks dies. An operator who drains
+it ends nothing: it stays, without new calls, until it is undrained or told to go.
 """
 
 import asyncio
@@ -9,8 +10,8 @@ import faulthandler
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection as Pipe
 
 import structlog
@@ -18,22 +19,28 @@ import uvloop
 
 from shared import garbage, logs
 from shared.clock import now_ms
-from shared.control import keys
+from shared.control.commands import Commands
 from shared.control.connection import connect
+from shared.control.dispatchers import Dispatchers
 from shared.control.leases import Leases
+from shared.control.quotas import Quotas
 from shared.control.workers import Workers
 from shared.ending import CallEnd
-from shared.errors import ConfigError, ControlUnavailable
-from shared.ids import CallId, WorkerId, new_worker_id
-from shared.messages import WorkerRecord
+from shared.errors import CommandFailed, ConfigError
+from shared.ids import CallId, LeaseId, WorkerId, new_worker_id
+from shared.messages import WorkerHealth, WorkerRecord
 from shared.settings import WorkerSettings
 from shared.states import WORKER_TRANSITIONS, WorkerEvent, WorkerState, advance
 from worker import ipc
 from worker.admission import Admission
 from worker.call import Call, Services
+from worker.commands import CommandLoop
+from worker.copies import copying
 from worker.health import Health
 from worker.pjsip.endpoint import EndpointSettings, SipEndpoint
 from worker.pjsip.leg import Leg
+from worker.registration import Registration
+from worker.resources import Resources
 from worker.staff import Staff
 
 log = structlog.get_logger()
@@ -41,11 +48,9 @@ log = structlog.get_logger()
 BOOT_ERROR = 3
 """Exit code of a child that can never start with these settings: starting it again would not help."""
 
-REGISTER_RETRY_S = 1.0
-
 
 def main(settings: WorkerSettings, index: int, pipe: Pipe) -> None:
-    """Runs one worker in this process until it is drained; called by the supervisor in a fresh process."""
+    """Runs one worker in this process until it is told to go; called by the supervisor in a fresh process."""
     # A Ctrl-C goes to the whole process group, but only the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()  # a hung child is sent SIGABRT and leaves its stacks behind
@@ -67,56 +72,67 @@ class Child:
         self._pipe = pipe
         self._worker_id = worker_id
         self._state = WorkerState.STARTING
-        self._calls: dict[CallId, Call] = {}
-        self._drain = asyncio.Event()
-        self._redis_trouble = ""
-        self._health = Health()
+        self._calls: set[Call] = set()
+        self._going = asyncio.Event()
+        """The process ends when the last call is over."""
+        self._drain_limit: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """Starts, serves until drained, and leaves nothing behind; raises ConfigError when it cannot start."""
+        """Starts, serves until told to go, and leaves nothing behind; raises ConfigError when it cannot start."""
         settings = self._settings
-        async with connect(settings.redis_url) as redis, Staff(settings) as self._staff:
-            self._workers, self._leases = Workers(redis), Leases(redis)
+        async with connect(settings.redis) as redis, Staff(settings) as self._staff:
+            leases, dispatchers = Leases(redis), Dispatchers(redis)
+            self._commands = CommandLoop(self, self._worker_id, Commands(redis))
             self._admission = Admission(
-                self._worker_id, settings.worker_capacity, settings.lease_secret.get_secret_value(), self._leases
+                self._worker_id, settings.worker_capacity, settings.lease_secret.get_secret_value(), leases
+            )
+            self._resources = Resources(
+                self._staff, Quotas(redis), settings.voice_live_connect_timeout_s, lambda: self._registration.announce()
             )
             self._endpoint = SipEndpoint(_endpoint_settings(settings, self._index), self._on_leg)
-            self._services = Services(
-                staff=self._staff,
-                endpoint=self._endpoint,
-                admission=self._admission,
-                leases=self._leases,
-                connect_timeout_s=settings.voice_live_connect_timeout_s,
-                record_file=settings.call_record_file,
-            )
             self._record = self._worker_record(self._endpoint.start())
+            self._registration = Registration(self, self._record, Workers(redis), leases, self._admission)
+            self._health = Health(self._endpoint.take_ticks)
             try:
-                await self._serve()
+                async with copying(dispatchers, settings.sip_local_address) as self._copies:
+                    self._services = Services(
+                        staff=self._staff,
+                        endpoint=self._endpoint,
+                        admission=self._admission,
+                        leases=leases,
+                        dispatchers=dispatchers,
+                        resources=self._resources,
+                        copies=self._copies,
+                        connect_timeout_s=settings.voice_live_connect_timeout_s,
+                        record_file=settings.call_record_file,
+                    )
+                    await self._serve()
             finally:
                 await self._endpoint.stop()
 
     async def _serve(self) -> None:
-        self._watch_for_drain()
-        self._health.start()
+        self._listen_to_supervisor()
         async with asyncio.TaskGroup() as side:
-            await self._register()
+            await self._registration.enter()
             side_tasks = [
-                side.create_task(self._heartbeat(), name="heartbeat"),
-                side.create_task(self._renew_leases(), name="lease-renewal"),
+                side.create_task(self._registration.beat(), name="heartbeat"),
+                side.create_task(self._registration.renew(), name="lease-renewal"),
                 side.create_task(self._staff.watch(), name="agent-file"),
+                side.create_task(self._resources.run(), name="resources"),
+                side.create_task(self._copies.run(), name="copies"),
             ]
             async with asyncio.TaskGroup() as self._call_tasks:
                 self._started()
-                await self._drain.wait()
-                self._advance(WorkerEvent.DRAIN)
-                self._admission.draining = True
-                side_tasks.append(side.create_task(self._limit_drain(), name="drain-limit"))
+                self._health.start()
+                side_tasks.append(side.create_task(self._commands.run(), name="commands"))
+                await self._going.wait()
+                self.drain()
             for task in side_tasks:
                 task.cancel()
         self._health.stop()
+        self._stop_drain_limit()
         self._advance(WorkerEvent.STOP)
-        with suppress(ControlUnavailable):  # the reaper removes what we cannot
-            await self._workers.unregister(self._worker_id)
+        await self._registration.leave()
 
     def _started(self) -> None:
         self._advance(WorkerEvent.STARTED)
@@ -139,61 +155,85 @@ class Child:
 
     async def _carry(self, leg: Leg) -> None:
         call = Call(leg, self._services)
-        self._calls[leg.invite.call_id] = call
+        self._calls.add(call)
         try:
             await call.run()
         finally:
-            if self._calls.get(leg.invite.call_id) is call:
-                del self._calls[leg.invite.call_id]
+            self._calls.discard(call)
 
-    async def _register(self) -> None:
-        while True:
-            try:
-                await self._workers.register(replace(self._record, state=self._state), self._admission.held)
-                return
-            except ControlUnavailable as error:
-                self._note_redis(str(error))
-                await asyncio.sleep(REGISTER_RETRY_S)
+    # ------------------------------------------------------------------------------------- what operators ask for
 
-    async def _heartbeat(self) -> None:
-        """Says that the worker is alive, but only after a tick through the SIP stack and back."""
-        while True:
-            try:
-                await self._endpoint.probe()
-                self._tell(ipc.Beat(len(self._calls)))
-                if not await self._workers.heartbeat(self._worker_id, self._state, self._health.take()):
-                    log.warning("worker.forgotten_by_redis")
-                    await self._register()
-                self._note_redis("")
-            except TimeoutError:
-                log.error("worker.sip_stack_stuck")
-            except ControlUnavailable as error:
-                self._note_redis(str(error))
-            await asyncio.sleep(keys.HEARTBEAT_INTERVAL_S)
-
-    def _note_redis(self, trouble: str) -> None:
-        """Logs the change only: an outage of a minute is two lines, not sixty."""
-        if trouble and not self._redis_trouble:
-            log.warning("control.unavailable", reason=trouble)
-        elif self._redis_trouble and not trouble:
-            log.info("control.available")
-        self._redis_trouble = trouble
-
-    async def _renew_leases(self) -> None:
-        while True:
-            await asyncio.sleep(keys.LEASE_RENEW_INTERVAL_S)
-            try:
-                lost = await self._leases.renew(self._worker_id, self._admission.held)
-            except ControlUnavailable as error:
-                self._note_redis(str(error))
-                continue
-            if lost:
-                # The caller is still here and hears us: a lost lease is an operator's concern, not the caller's.
-                log.warning("lease.lost", leases=lost)
-
-    def _watch_for_drain(self) -> None:
+    def drain(self) -> None:
+        """Takes no new calls; those that are left after WORKER_DRAIN_S are ended. The worker stays, to be undrained."""
+        if self._state is not WorkerState.READY:
+            return
+        self._advance(WorkerEvent.DRAIN)
+        self._admission.draining = True
+        self._registration.announce()
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._drain.set)
+        self._drain_limit = loop.call_later(self._settings.worker_drain_s, self._end_calls)
+
+    def undrain(self) -> None:
+        """Takes calls again; raises CommandFailed when the process has been told to go."""
+        if self._going.is_set():
+            raise CommandFailed("the worker has been told to stop")
+        if self._state is not WorkerState.DRAINING:
+            return
+        self._stop_drain_limit()
+        self._advance(WorkerEvent.UNDRAIN)
+        self._admission.draining = False
+        self._registration.announce()
+
+    def call(self, call_id: CallId) -> Call | None:
+        """Returns the call of that id, None when there is none, or it is ending."""
+        return next((call for call in self._calls if call.lease and call.lease.call_id == call_id), None)
+
+    def _stop_drain_limit(self) -> None:
+        if self._drain_limit is not None:
+            self._drain_limit.cancel()
+            self._drain_limit = None
+
+    def _end_calls(self) -> None:
+        log.warning("worker.drain_limit_reached", calls=len(self._calls))
+        for call in self._calls:
+            call.stop(CallEnd.WORKER_STOPPED)
+
+    # --------------------------------------------------------------------------------------- what the pool is told
+
+    @property
+    def state(self) -> WorkerState:
+        """What the worker says of itself."""
+        return self._state
+
+    @property
+    def cut_off(self) -> list[str]:
+        """The names of the Voice Live resources that it cannot reach."""
+        return self._resources.cut_off
+
+    def health(self) -> WorkerHealth:
+        """Returns how the worker has been doing since it was last asked."""
+        return self._health.take()
+
+    async def pulse(self) -> None:
+        """Returns once a tick has gone event loop -> pjsip -> event loop; raises TimeoutError when it does not."""
+        await self._endpoint.probe()
+        self._tell(ipc.Beat(len(self._calls)))
+
+    def lost(self, lease_ids: Sequence[LeaseId]) -> None:
+        """Ends the calls of leases that are not ours any more.
+
+        The pool took this worker for dead, has recorded the end of the call and said BYE to its caller; or another
+        worker has the call.
+        """
+        for call in self._calls:
+            if call.lease and call.lease.lease_id in lease_ids:
+                call.stop(CallEnd.WORKER_LOST)
+
+    # ------------------------------------------------------------------------------------------------ the supervisor
+
+    def _listen_to_supervisor(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._going.set)
         loop.add_reader(self._pipe.fileno(), self._on_supervisor)
 
     def _on_supervisor(self) -> None:
@@ -202,13 +242,7 @@ class Child:
         except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
             log.warning("worker.supervisor_gone")
-        self._drain.set()
-
-    async def _limit_drain(self) -> None:
-        await asyncio.sleep(self._settings.worker_drain_s)
-        log.warning("worker.drain_limit_reached", calls=len(self._calls))
-        for call in self._calls.values():
-            call.stop(CallEnd.WORKER_STOPPED)
+        self._going.set()
 
     def _tell(self, message: ipc.Message) -> None:
         with suppress(OSError):  # a supervisor that is gone shows as end of file on the pipe
@@ -224,6 +258,7 @@ class Child:
             capacity=self._settings.worker_capacity,
             state=self._state,
             started_at_ms=now_ms(),
+            labels=dict(self._settings.worker_labels),
         )
 
     def _advance(self, event: WorkerEvent) -> None:

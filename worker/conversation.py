@@ -15,7 +15,7 @@ import structlog
 from shared.agents.model import TransferTool
 from shared.clock import steady_s
 from shared.ending import CallEnd
-from shared.errors import UpstreamError
+from shared.errors import CommandFailed, UpstreamError
 from shared.ids import CallId
 from worker.media.downlink import Downlink
 from worker.media.formats import WireFormat
@@ -64,6 +64,8 @@ class Means:
     open_connection: Callable[[], AbstractAsyncContextManager[Connection]]
     connect_timeout_s: float
     """Longest wait for a connection to be set up; the first time with all attempts together."""
+    spend: Callable[[int], None]
+    """Told of tokens as responses take them."""
     run_tool: RunTool
     filler: bytes = field(repr=False)
     apology: bytes = field(repr=False)
@@ -89,6 +91,8 @@ class Conversation:
         self._holders: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[CallEnd] = self._loop.create_future()
+        self._order: asyncio.Future[str] | None = None
+        """The outcome of the transfer that an operator waits for: why it failed, empty when it did not."""
         self._ready = False
         self._last_error = UpstreamError("no session in time")
         self._alarm: asyncio.TimerHandle | None = None
@@ -118,6 +122,23 @@ class Conversation:
     def digit(self, digit: str) -> None:
         """The caller pressed a key."""
         self._perform(lambda: self.session.digit(digit, steady_s()))
+
+    def say(self, text: str) -> None:
+        """Has the agent say a text word for word; raises CommandFailed when it cannot."""
+        self._check_order()
+        self._perform(lambda: self.session.say(text, steady_s()))
+
+    async def transfer(self, name: str, uri: str) -> None:
+        """Transfers the caller and returns when that is done; raises CommandFailed with why it is not."""
+        self._check_order()
+        self._order = order = self._loop.create_future()
+        self._perform(lambda: self.session.transfer(name, uri, steady_s()))
+        if failure := await order:
+            raise CommandFailed(failure)
+
+    def _check_order(self) -> None:
+        if refusal := self.session.refusal:
+            raise CommandFailed(refusal)
 
     def wake(self) -> None:
         """Moves audio: caller audio is waiting, and the playout may have room again."""
@@ -181,6 +202,10 @@ class Conversation:
                 self._start(self._send_digits(action))
             case do.Transfer():
                 self._start(self._transfer(action))
+            case do.OrderOver():
+                self._order_over(action.failure)
+            case do.Spend():
+                self._means.spend(action.tokens)
             case do.Ready():
                 self._ready = True
                 self._on_ready()
@@ -320,6 +345,10 @@ class Conversation:
         status = await self._means.telephone.transfer(action.target, timeout_s)
         self._perform(lambda: self.session.transferred(status, steady_s()))
 
+    def _order_over(self, failure: str) -> None:
+        if self._order is not None and not self._order.done():
+            self._order.set_result(failure)
+
     def _set_alarm(self) -> None:
         """Has the session asked again when it wants to be. An alarm that was put off is left: it is looked at then."""
         at = self.session.next_wake
@@ -339,3 +368,4 @@ class Conversation:
             if timer is not None:
                 timer.cancel()
         self.session.ended(self._cut_off(), steady_s())
+        self._order_over("the call has ended")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -127,3 +127,13 @@ async def test_without_redis_a_valid_token_is_enough(redis_url: str) -> None:
         )
         assert await admission.admit(lease.call_id, sign(lease, SECRET)) == lease
         assert admission.held == [lease]
+
+
+async def test_what_is_new_in_a_lease_is_renewed_with_it(side: Side) -> None:
+    lease = await side.admission.admit(*await side.offer("c1"))
+    answered = replace(lease, answered_at_ms=now_ms())
+    side.admission.update(answered)
+    assert side.admission.held == [answered]
+    side.admission.forget(answered)
+    side.admission.update(answered)
+    assert side.admission.held == []

@@ -22,6 +22,7 @@ from tests.unit.dispatcher.pool import Pool
 from tests.unit.dispatcher.wire import PATIENCE_S, Peer, ack_for, dispatching, in_dialog
 from worker.media.formats import wire_format
 from worker.pjsip.endpoint import EndpointSettings, SipEndpoint
+from worker.pjsip.invite import answered
 from worker.pjsip.leg import Leg
 
 ROOT = Path(__file__).parents[2]
@@ -272,3 +273,94 @@ async def test_a_refer_says_where_to_and_on_whose_behalf(stage: Stage) -> None:
         assert "sip:100@" in header_of(refer, "Referred-By")
         peer.send(response(refer, 404))
         assert await transfer == 404
+
+
+@pytest.fixture
+async def direct(tmp_path: Path) -> AsyncIterator[Stage]:
+    """A stage without a dispatcher: callers send straight to the worker."""
+    stage = Stage(tmp_path)
+    stage.dispatcher_port = stage.sip_port
+    yield stage
+    await stage.close()
+
+
+@asynccontextmanager
+async def calling(stage: Stage, *headers: str) -> AsyncIterator[tuple[Peer, Leg, asyncio.Queue[tuple[int, bytes]]]]:
+    """A scripted caller whose INVITE has arrived: the peer, the leg, and the final responses that the leg tells of.
+
+    Without `headers` it is its own proxy.
+    """
+    peer = await Peer().open(stage.dispatcher_port)
+    try:
+        own_route = f"Record-Route: <sip:{LOCALHOST}:{peer.address.port};lr>"
+        peer.send(peer.request("INVITE", headers=headers or (own_route,)))
+        async with asyncio.timeout(PATIENCE_S):
+            leg = await stage.legs.get()
+            told = asyncio.Queue[tuple[int, bytes]]()
+            leg.on_final = lambda status, response: told.put_nowait((status, response))
+            yield peer, leg, told
+    finally:
+        peer.close()
+
+
+async def test_the_answer_is_told_byte_for_byte_and_makes_the_dialog(direct: Stage) -> None:
+    route = "Record-Route: <sip:token@127.0.0.1:9;lr>, <sip:127.0.0.1:10;lr>"
+    async with calling(direct, route) as (peer, leg, told):
+        leg.ring()
+        leg.answer()
+        status, response = await told.get()
+        answer = await peer.expect("200 INVITE")
+        assert (status, response) == (200, answer)
+        assert not leg.confirmed.is_set()
+        peer.send(ack_for(peer, answer))
+        await leg.confirmed.wait()
+        dialog = answered(leg.invite.dialog, response)
+        assert dialog.local == header_of(answer, "To").encode()
+        assert dialog.remote == header_of(answer, "From").encode()
+        assert dialog.target == f"sip:alice@{LOCALHOST}:{peer.address.port}".encode()
+        assert dialog.routes == [b"<sip:token@127.0.0.1:9;lr>", b"<sip:127.0.0.1:10;lr>"]
+        leg.end(200)
+        await leg.disconnected.wait()
+    assert told.empty()
+
+
+async def test_our_own_requests_carry_the_dialogs_from_and_to(direct: Stage) -> None:
+    async with calling(direct) as (peer, leg, told):
+        leg.answer()
+        peer.send(ack_for(peer, await peer.expect("200 INVITE")))
+        await leg.confirmed.wait()
+        dialog = answered(leg.invite.dialog, (await told.get())[1])
+        leg.end(200)
+        bye = await peer.expect("BYE")
+        tags = [header_of(bye, name).partition("tag=")[2].encode() for name in ("From", "To")]
+        assert tags == [value.partition(b"tag=")[2] for value in (dialog.local, dialog.remote)]
+        peer.send(response(bye, 200))
+
+
+async def test_a_refusal_is_told_byte_for_byte(direct: Stage) -> None:
+    async with calling(direct) as (peer, leg, told):
+        leg.ring()
+        leg.end(480)
+        assert await told.get() == (480, await peer.expect("480 INVITE"))
+        await leg.disconnected.wait()
+
+
+async def test_the_end_of_a_cancelled_call_is_told_too(direct: Stage) -> None:
+    async with calling(direct) as (peer, leg, told):
+        leg.ring()
+        await peer.expect("180 INVITE")
+        peer.send(peer.request("CANCEL"))
+        assert await told.get() == (487, await peer.expect("487 INVITE"))
+        await leg.disconnected.wait()
+
+
+async def test_a_call_refused_after_a_cancel_ends_once(direct: Stage) -> None:
+    async with calling(direct) as (peer, leg, told):
+        leg.ring()
+        await peer.expect("180 INVITE")
+        peer.send(peer.request("CANCEL"))
+        await peer.expect("487 INVITE")
+        leg.end(503)
+        await leg.disconnected.wait()
+        assert (await told.get())[0] == 487
+    assert told.empty()

@@ -1,5 +1,6 @@
 """The supervisor with real children and a real Redis: it restarts, gives up, drains, and leaves nobody behind."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from admin.ports import free_udp_range
+from shared.control.commands import Commands
 from shared.control.connection import connect
 from shared.control.workers import WorkerRow, Workers
+from shared.ids import WorkerId
+from shared.messages import Command, CommandName
+from shared.states import WorkerState
 from tests.acceptance.pool import alive, until
 from tests.acceptance.process import PoolProcess
 
@@ -68,6 +73,27 @@ async def test_a_drained_worker_leaves_the_table_and_the_pod_ends_with_zero(
     supervisor.signal(signal.SIGTERM)
     assert supervisor.wait(STARTED_S) == 0
     assert await table(redis_url) == []
+
+
+def test_a_worker_that_an_operator_drained_stays_until_its_pod_is_told_to_stop(
+    supervisor: PoolProcess, redis_url: str
+) -> None:
+    worker = WorkerId(str(supervisor.wait_for("worker.ready", timeout_s=STARTED_S)[0]["worker"]))
+
+    async def drain() -> None:
+        async with connect(redis_url) as redis:
+            await Commands(redis).run(worker, Command(command_id="c1", name=CommandName.DRAIN))
+
+    def states() -> list[WorkerState]:
+        return [row.record.state for row in asyncio.run(table(redis_url)) if row.alive]
+
+    asyncio.run(drain())
+    until(lambda: states() == [WorkerState.DRAINING], STARTED_S, "it is not shown as draining")
+    assert supervisor.running
+    supervisor.signal(signal.SIGTERM)
+    supervisor.signal(signal.SIGTERM)
+    assert supervisor.wait(STARTED_S) == 0
+    assert states() == []
 
 
 def test_a_killed_child_is_replaced_by_a_worker_with_a_new_id(supervisor: PoolProcess) -> None:

@@ -9,7 +9,6 @@ audio waits in the port's ring. It does not decide what is sent: silence goes to
 counts audio time, not wall-clock time.
 """
 
-from collections import deque
 from typing import Protocol
 
 from worker.media.formats import WireFormat
@@ -20,6 +19,9 @@ WINDOW_MS = 600
 
 KEPT_MAX_MS = 15_000
 """Audio kept of what the caller is saying, or has said while there was no connection. Full: the oldest is dropped."""
+
+SLACK_MS = 400
+"""Audio beyond either that may wait to be dropped with more: dropping some with each chunk costs as much as sending."""
 
 PIECE_MS = 1_000
 """Longest audio sent in one message."""
@@ -41,8 +43,9 @@ class Uplink:
         self._bytes_per_ms = wire.bytes_per_ms
         self._sink: AudioSink | None = None
         self._deaf = True
-        self._kept: deque[bytes] = deque()
-        self._kept_bytes = 0
+        self._kept = bytearray()
+        self._full_bytes = 0
+        """From here on the oldest of what is kept is dropped."""
         self._utterance = False
         self._sent_bytes = 0
         self.dropped_bytes = 0
@@ -55,24 +58,29 @@ class Uplink:
 
     def listen(self, sink: AudioSink) -> None:
         """Sends what was kept and from now on everything to `sink`."""
-        self._sink, self._deaf, self._sent_bytes = sink, False, 0
-        kept = b"".join(self._kept)
+        self._trim()
+        self._sink, self._deaf = sink, False
+        kept = bytes(self._kept)
         piece = PIECE_MS * self._bytes_per_ms
         for start in range(0, len(kept), piece):
-            self._give(sink, kept[start : start + piece])
+            sink.append(kept[start : start + piece])
+        self._sent_bytes = len(kept)
         self._trim()
 
     def hold(self) -> None:
         """Sends nothing until the next `listen`, but keeps it."""
+        self._trim()
         self._sink, self._deaf = None, False
+        self._trim()
 
     def deafen(self) -> None:
         """Throws audio away until the next `listen`."""
         self._sink, self._deaf = None, True
-        self._forget()
+        self._kept.clear()
 
     def retain(self, utterance: bool) -> None:
         """Says whether what comes now, and the last of what came, may have to be sent again."""
+        self._trim()
         self._utterance = utterance
         self._trim()
 
@@ -84,25 +92,21 @@ class Uplink:
         audio = self._port.read()
         if not audio or self._deaf:
             return
-        self._kept.append(audio)
-        self._kept_bytes += len(audio)
-        self._trim()
+        kept = self._kept
+        kept += audio
+        if len(kept) > self._full_bytes:
+            self._trim()
         if sink is not None:
-            self._give(sink, audio)
-
-    def _give(self, sink: AudioSink, audio: bytes) -> None:
-        sink.append(audio)
-        self._sent_bytes += len(audio)
+            sink.append(audio)
+            self._sent_bytes += len(audio)
 
     def _trim(self) -> None:
+        """Drops what need not be kept as things are; also before they change, so that slack is not kept for good."""
         held = self._sink is None
         limit = (KEPT_MAX_MS if held or self._utterance else WINDOW_MS) * self._bytes_per_ms
-        while self._kept_bytes > limit:
-            dropped = len(self._kept.popleft())
-            self._kept_bytes -= dropped
+        self._full_bytes = limit if held else limit + SLACK_MS * self._bytes_per_ms
+        dropped = len(self._kept) - limit
+        if dropped > 0:
+            del self._kept[:dropped]
             if held:
                 self.dropped_bytes += dropped
-
-    def _forget(self) -> None:
-        self._kept.clear()
-        self._kept_bytes = 0

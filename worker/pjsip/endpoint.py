@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pjsua2 as pj
 import structlog
-from pjaudioport import AudioPort, take_ready, wake_fd
+from pjaudioport import AudioPort, take_ready, take_ticks, wake_fd
 
 from shared.choices import MediaSrtp
 from shared.errors import ConfigError, PeerError
@@ -103,6 +103,10 @@ class SipEndpoint:
     def new_port(self, wire: WireFormat, uplink_ms: int) -> AudioPort:
         """Returns an audio port for one call; raises RuntimeError when the bridge has no room."""
         return AudioPort(bridge_rate=BRIDGE_RATE, encoding=wire.encoding, rate=wire.rate, wake_ms=uplink_ms)
+
+    def take_ticks(self) -> tuple[int, int, int]:
+        """Returns the ticks of the bridge's clock since the last call, the late ones, and the longest in ns."""
+        return take_ticks()
 
     async def probe(self) -> None:
         """Returns once pjsip's thread has answered; raises TimeoutError when it is stuck."""

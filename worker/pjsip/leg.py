@@ -14,7 +14,7 @@ import structlog
 from pjaudioport import AudioPort
 
 from worker.pjsip.dtmf import DIGITS, GAP_MS, PAUSE, PAUSE_S, TONE_MS, KeyPresses, info_digit
-from worker.pjsip.invite import Invite
+from worker.pjsip.invite import Invite, encoded
 
 log = structlog.get_logger()
 
@@ -62,8 +62,11 @@ class Leg(pj.Call):  # type: ignore[misc]
         """Set once the call is over, whoever ended it."""
         self.acknowledged = True
         """False when the call ended because the caller's side had stopped answering (408)."""
-        self.confirmed = False
-        """The caller's side has acknowledged our answer (ACK)."""
+        self.confirmed = asyncio.Event()
+        """Set once the caller's side has acknowledged our answer (ACK)."""
+        self.on_final: Callable[[int, bytes], None] | None = None
+        """Called on the loop with the status and the bytes of our final response to the INVITE, once it was sent."""
+        self._answered = False
         self._ending = False
         self._gone = False
         """The C++ call is destroyed: nothing of pj.Call may be called any more."""
@@ -97,6 +100,7 @@ class Leg(pj.Call):  # type: ignore[misc]
 
     def answer(self) -> None:
         """Answers 200 OK; media starts at once."""
+        self._answered = True
         self._respond(200)
 
     def end(self, status: int) -> None:
@@ -104,6 +108,10 @@ class Leg(pj.Call):  # type: ignore[misc]
         if self._ending or self._gone:
             return
         self._ending = True
+        if not self._answered:
+            self._respond(status)  # `hangup` would not tell what it sent
+        if self._gone:
+            return
         prm = pj.CallOpParam()
         prm.statusCode = status
         try:
@@ -205,8 +213,10 @@ class Leg(pj.Call):  # type: ignore[misc]
         """
         try:
             info = self.getInfo()
+            if final := _final_response(prm.e):
+                self._post(self._on_final, *final)
             if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
-                self.confirmed = True
+                self._post(self.confirmed.set)
             if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
                 self.acknowledged = info.lastStatusCode != pj.PJSIP_SC_REQUEST_TIMEOUT
                 self._gone = True
@@ -287,6 +297,10 @@ class Leg(pj.Call):  # type: ignore[misc]
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback, *values)
 
+    def _on_final(self, status: int, response: bytes) -> None:
+        if self.on_final:
+            self.on_final(status, response)
+
     def _on_event(self, digit: str, timestamp: int, update: bool, end: bool) -> None:
         if self._presses.event(digit, timestamp, update=update, end=end):
             self._pressed(digit)
@@ -316,6 +330,16 @@ class Leg(pj.Call):  # type: ignore[misc]
         _settle(self._transfer, 200 if self._refer_accepted and hung_up else 487)
         _settle(self._info, 487)
         self._forget(self)
+
+
+def _final_response(event: pj.SipEvent) -> tuple[int, bytes] | None:
+    """Returns status and bytes of the final response to the INVITE, if that it was sent is what has happened."""
+    if event.type != pj.PJSIP_EVENT_TSX_STATE:
+        return None
+    state = event.body.tsxState
+    if state.type != pj.PJSIP_EVENT_TX_MSG or state.tsx.method != "INVITE" or state.tsx.statusCode < 200:
+        return None
+    return state.tsx.statusCode, encoded(state.src.tdata.wholeMsg)
 
 
 def _dtmf(digit: str, method: int) -> pj.CallSendDtmfParam:

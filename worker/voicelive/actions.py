@@ -132,6 +132,20 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderOver:
+    """The transfer that an operator has ordered (`Session.transfer`) has its outcome: `failure`, empty for none."""
+
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """A response took so many tokens, of input and of output."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """End the call."""
 
@@ -164,6 +178,8 @@ Action = (
     | RunTool
     | SendDigits
     | Transfer
+    | OrderOver
+    | Spend
     | HangUp
     | Mark
 )

@@ -27,6 +27,7 @@ from worker.voicelive.alarms import Alarm
 from worker.voicelive.floor import Purpose
 from worker.voicelive.memory import Role, Utterance
 from worker.voicelive.rules.links import Links
+from worker.voicelive.rules.state import Moving
 from worker.voicelive.rules.talk import Talk
 
 
@@ -53,6 +54,10 @@ class Session(Links, Talk):
         if link is None:
             return []
         match event:
+            case events.AudioDelta() if link is self._live and self._plays(event.response_id):
+                # More of the same, as most of what comes: it changes nothing that `_settle` looks at.
+                self._audio(event, now)
+                return self._take()
             case events.SessionCreated():
                 self._created(link, event.session)
             case events.SessionUpdated():
@@ -121,6 +126,28 @@ class Session(Links, Talk):
                 self._alarms.set(Alarm.DIGITS, now + self._keys.pause_s)
             else:
                 self._typed(entry, now)
+        return self._settle(now)
+
+    @property
+    def refusal(self) -> str:
+        """Why an operator cannot have anything said or the caller transferred now; empty when they can."""
+        if self._moving is not None:
+            return "the caller is being transferred already"
+        if self._leaving is not None:
+            return "the call is being ended"
+        return "the call has no session any more" if self._gone else ""
+
+    def say(self, text: str, now: float) -> list[Action]:
+        """An operator has the agent say a text word for word; not while there is a `refusal`."""
+        self._say(Purpose.SAY, text, now)
+        return self._settle(now)
+
+    def transfer(self, name: str, uri: str, now: float) -> list[Action]:
+        """An operator has the caller transferred, what is being said now having been heard; likewise.
+
+        `name` is what the model and the call record are told. `OrderOver` follows, unless the call ends before.
+        """
+        self._moving = Moving(name, ordered_to=uri)
         return self._settle(now)
 
     def tool_done(self, call_id: str, output: str, now: float, *, failed: bool = False) -> list[Action]:

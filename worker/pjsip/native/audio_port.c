@@ -62,6 +62,12 @@
  *     thread calls before the frames of a tick (or another thread when there is no clock, or for a port that never
  *     ticked). Without this, fifty resampling ports would wake a waiting owner nineteen times a tick (measured).
  *
+ * Late ticks
+ *     The same last put_frame notes when the tick ended, for all ports together, and compares with the one before. So
+ *     ticks are counted only while there are ports; a port that joins as the new last ends its first tick once more.
+ *     Each number is atomic on its own: take_ticks() sets it back to 0, and what changes meanwhile is in the next
+ *     answer.
+ *
  * Lifetime
  *     The struct has two owners, the Python object and the bridge. The bridge's share is the group lock's only
  *     reference: it goes when the bridge has really let go of the port, at the tick after close() or in libDestroy().
@@ -100,6 +106,7 @@ enum {
     BLOCK = 480,                     /* samples converted at a time, on the stack */
     UNLOCKED_WRITE_BYTES = 8192,     /* from here on write() lets other Python threads run: about 20 us */
     NO_SLOT = PJSUA_INVALID_ID,
+    LATE_TICK_NS = 30 * 1000 * 1000, /* after the tick before; 10 ms more than it should be */
 };
 
 typedef enum { PCM16, G711_ULAW, G711_ALAW } audio_encoding;
@@ -297,10 +304,10 @@ typedef struct {
 
 static const int16_t silence[MAX_FRAME];
 
-static int64_t now_ns(void)
+static int64_t now_ns(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -312,9 +319,11 @@ enum { WORD_BITS = 64, WORDS = MAX_PORTS / WORD_BITS };
 static atomic_bool id_used[MAX_PORTS];
 static _Atomic uint64_t ready[WORDS];
 static atomic_bool signalled;
-static uint64_t ticked_slots[WORDS]; /* the clock thread's own, as are the next two */
+static uint64_t ticked_slots[WORDS]; /* the clock thread's own, as are the next three */
 static int last_slot = -1;
 static bool newly_ready;
+static int64_t tick_ended_ns; /* CLOCK_MONOTONIC; 0 before the first tick of a time with ports */
+static atomic_llong ticks, late_ticks, longest_tick_ns;
 static int wake_event = -1; /* created once, with the GIL held, before the first port */
 
 static int take_id(void)
@@ -348,6 +357,21 @@ static void wake_owner(void)
     }
 }
 
+/* A tick that catches up with late ones comes early, and is none of them. */
+static void count_tick(void)
+{
+    int64_t now = now_ns(CLOCK_MONOTONIC), took = now - tick_ended_ns;
+    bool first = !tick_ended_ns;
+    tick_ended_ns = now;
+    if (first)
+        return;
+    atomic_fetch_add_explicit(&ticks, 1, memory_order_relaxed);
+    if (took > LATE_TICK_NS)
+        atomic_fetch_add_explicit(&late_ticks, 1, memory_order_relaxed);
+    if (took > atomic_load_explicit(&longest_tick_ns, memory_order_relaxed)) /* nobody else makes it longer */
+        atomic_store_explicit(&longest_tick_ns, took, memory_order_relaxed);
+}
+
 static void enter_tick_order(audio_port *p)
 {
     p->ticked = true;
@@ -365,6 +389,8 @@ static void leave_tick_order(const audio_port *p)
     for (last_slot = MAX_PORTS - 1; last_slot >= 0; --last_slot)
         if (ticked_slots[last_slot / WORD_BITS] >> last_slot % WORD_BITS & 1)
             break;
+    if (last_slot < 0)
+        tick_ended_ns = 0;
 }
 
 /* Only when the port is closed and out of the bridge: nobody but Python, under `owner`, looks at them any more. */
@@ -430,7 +456,7 @@ static void capture(audio_port *p, const pjmedia_frame *frame)
         written += bytes;
         atomic_store_explicit(&p->up_written, written, memory_order_release);
         if (written == bytes)
-            atomic_store_explicit(&p->captured_ns, now_ns(), memory_order_relaxed);
+            atomic_store_explicit(&p->captured_ns, now_ns(CLOCK_REALTIME), memory_order_relaxed);
     }
     if (written - read >= p->wake_bytes)
         set_ready(p->id);
@@ -447,6 +473,8 @@ static pj_status_t put_frame(pjmedia_port *base, pjmedia_frame *frame)
         capture(p, frame);
     if (newly_ready && p->slot >= last_slot)
         wake_owner();
+    if (p->slot == last_slot)
+        count_tick();
     return PJ_SUCCESS;
 }
 
@@ -457,7 +485,7 @@ static void note_playing(audio_port *p, uint64_t from, uint64_t to)
 {
     uint64_t mark = atomic_load_explicit(&p->answer_from, memory_order_relaxed);
     if (!p->in_answer || from != p->played_to || (from <= mark && mark < to)) {
-        int64_t now = now_ns();
+        int64_t now = now_ns(CLOCK_REALTIME);
         atomic_store_explicit(&p->answer_ns, now, memory_order_relaxed);
         if (!atomic_load_explicit(&p->first_played_ns, memory_order_relaxed))
             atomic_store_explicit(&p->first_played_ns, now, memory_order_relaxed);
@@ -1073,6 +1101,13 @@ static PyObject *module_take_ready(PyObject *module, PyObject *unused)
     return ids;
 }
 
+static PyObject *module_take_ticks(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    long long all = atomic_exchange(&ticks, 0), late = atomic_exchange(&late_ticks, 0);
+    return Py_BuildValue("LLL", all, late, (long long)atomic_exchange(&longest_tick_ns, 0));
+}
+
 /* "name(arguments)\n--\n\n" is where inspect.signature() looks. */
 static PyMethodDef port_methods[] = {
     {"connect", AudioPort_connect, METH_O,
@@ -1126,6 +1161,8 @@ static PyStructSequence_Desc counters_description = {
 static PyMethodDef module_functions[] = {
     {"wake_fd", module_wake_fd, METH_NOARGS, "wake_fd($module, /)\n--\n\nReadable when take_ready() has news."},
     {"take_ready", module_take_ready, METH_NOARGS, "take_ready($module, /)\n--\n\nIds of ports with audio to read."},
+    {"take_ticks", module_take_ticks, METH_NOARGS,
+     "take_ticks($module, /)\n--\n\nTicks since the last call, late ones, ns of the longest."},
     {0},
 };
 

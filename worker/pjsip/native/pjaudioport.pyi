@@ -202,3 +202,10 @@ def take_ready() -> list[int]:
 
     A port that is not read is named again after its next frame. One that was closed a moment ago may be named again.
     """
+
+def take_ticks() -> tuple[int, int, int]:
+    """What the bridge's clock has done since the last call: its ticks, those that were late, and ns of the longest.
+
+    A tick is late when it ends more than 30 ms after the one before; it should be 20. Ticks are counted for all ports
+    together and only while there are any. The longest is 0 when none was counted.
+    """

@@ -70,6 +70,8 @@ class Acts(State):
         moving, self._moving = self._moving, None
         if moving is None:
             return
+        if moving.ordered_to:
+            self._do(do.OrderOver("" if 200 <= status < 300 else _why(status)))
         if 200 <= status < 300:
             self.transferred_to = moving.target
             self._answer_call(moving.call_id, as_json(result="transferred"), now, go_on=False)
@@ -163,6 +165,8 @@ class Acts(State):
         if self._moving is not None and self._moving.referred:
             self._moving.otherwise = end  # somebody else may take the caller over at any moment
             return
+        if self._moving is not None and self._moving.ordered_to:
+            self._do(do.OrderOver("the call is being ended"))
         dropped = [each.call_id for each in (self._moving, self._leaving) if each is not None]
         self._moving = None
         self._leaving = Leaving(end, call_id, revocable)
@@ -199,7 +203,8 @@ class Acts(State):
         elif self._moving is not None and not self._moving.referred:
             self._moving.referred = True
             self._stop_filler()
-            self._do(do.Transfer(self._agent.transfers[self._moving.target].uri))
+            uri = self._moving.ordered_to or self._agent.transfers[self._moving.target].uri
+            self._do(do.Transfer(uri))
 
 
 def _why(status: int) -> str:

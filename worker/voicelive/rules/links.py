@@ -146,7 +146,7 @@ class Links(State):
     def _leave_live(self) -> None:
         """Notes what is lost with the live connection, so that the next one can make up for it."""
         response = self._floor.response
-        heard = self._utterance_of(response)
+        heard = self._answers.get(response)
         if self._floor.moved():
             if response in self._audible and heard is not None:
                 # What has arrived will be heard to its end; what it would have gone on with, nobody will.
@@ -157,7 +157,7 @@ class Links(State):
                 self._owed = True
         self._audible.clear()
         self._cut_off.clear()
-        self._items.clear()
+        self._answers.clear()
         self._unacknowledged.clear()
         self._live = None
         self._alarms.clear(Alarm.ROLLOVER, Alarm.ROLLOVER_FORCE, Alarm.DEAD_AIR, Alarm.STUCK, Alarm.SILENCE)

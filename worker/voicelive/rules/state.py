@@ -90,6 +90,8 @@ class Moving:
     referred: bool = False
     otherwise: CallEnd | None = None
     """How the call ends when the transfer fails; None when the conversation goes on."""
+    ordered_to: str = ""
+    """URI that an operator has named, who waits for the outcome; empty when it is the agent's transfer."""
 
 
 @dataclass(slots=True)
@@ -162,8 +164,8 @@ class State:
         """Mark to set at the next first audio: `greeting_audio` or `answer_audio`."""
         self._resume = ""
         """What the caller heard of an answer that was lost with its connection."""
-        self._items: dict[str, str] = {}
-        """Responses under way, and the items they speak."""
+        self._answers: dict[str, Utterance] = {}
+        """Responses under way, and what each says; it is part of the conversation from its first audio on."""
         self._filler_wanted = False
         """As soon as the playout is empty."""
         self._told = 0
@@ -262,10 +264,6 @@ class State:
     def _flush(self) -> None:
         self._playing = self._filling = False
         self._do(do.FlushPlayout())
-
-    def _utterance_of(self, response_id: str) -> Utterance | None:
-        item_id = self._items.get(response_id)
-        return None if item_id is None else self.memory.utterance(item_id)
 
     def _settle_words(self) -> None:
         """The caller has been answered: what they said need not be sent again, even if it never becomes text."""

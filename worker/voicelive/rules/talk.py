@@ -52,9 +52,12 @@ class Talk(Acts):
                 pass
 
     def _audio(self, event: events.AudioDelta, now: float) -> None:
-        if event.response_id in self._cut_off:
+        if event.response_id in self._cut_off or not event.delta:
             return
         utterance = self._utterance(event.item_id, event.response_id, now)
+        if not utterance.audio_ms:  # its words may have come before, but what nobody has heard was not said
+            utterance.at = now
+            self.memory.entries.append(utterance)
         utterance.audio_ms += len(event.delta) / self.options.bytes_per_ms
         if event.response_id not in self._audible:
             self._audible.add(event.response_id)
@@ -62,6 +65,10 @@ class Talk(Acts):
             self._first_audio(now)
         self._playing = True
         self._do(do.Play(event.item_id, event.delta))
+
+    def _plays(self, response_id: str) -> bool:
+        """Says whether what is being played is of that response, which has more to come."""
+        return self._playing and response_id in self._audible
 
     def _first_audio(self, now: float) -> None:
         self._owed = False
@@ -75,11 +82,9 @@ class Talk(Acts):
             self._awaits_audio = ""
 
     def _utterance(self, item_id: str, response_id: str, now: float) -> Utterance:
-        utterance = self.memory.utterance(item_id)
-        if utterance is None:
-            utterance = Utterance(Role.AGENT, item_id, now)
-            self.memory.entries.append(utterance)
-            self._items[response_id] = item_id
+        utterance = self.memory.utterance(item_id) or self._answers.get(response_id)
+        if utterance is None or utterance.item_id != item_id:
+            utterance = self._answers[response_id] = Utterance(Role.AGENT, item_id, now)
         return utterance
 
     def _words(
@@ -143,7 +148,7 @@ class Talk(Acts):
     def _response_done(self, response: events.ResponseInfo, now: float) -> None:
         self._floor.ended(response.id)
         self._cut_off.discard(response.id)
-        self._items.pop(response.id, None)
+        self._answers.pop(response.id, None)
         if response.id in self._audible:  # ended in the middle
             self._audible.discard(response.id)
             self._finish_playing()
@@ -166,6 +171,7 @@ class Talk(Acts):
         given = response.usage.input_token_details or events.InputTokens()
         cached = given.cached_tokens_details or events.InputTokens(text_tokens=given.cached_tokens)
         made = response.usage.output_token_details or events.OutputTokens()
+        self._do(do.Spend(given.text_tokens + given.audio_tokens + made.text_tokens + made.audio_tokens))
         agent = self._agent
         self.memory.usage.append(
             Usage(

@@ -8,7 +8,7 @@ from pjaudioport import take_ready, wake_fd
 from tests.unit.worker.pjsip.bridge import Bridge, noise
 from worker.media.formats import G711_ULAW
 from worker.media.pump import Pump
-from worker.media.uplink import KEPT_MAX_MS, PIECE_MS, WINDOW_MS, Uplink
+from worker.media.uplink import KEPT_MAX_MS, PIECE_MS, SLACK_MS, WINDOW_MS, Uplink
 
 BYTES_PER_MS = G711_ULAW.bytes_per_ms
 
@@ -186,6 +186,27 @@ def test_another_connection_is_sent_the_moment_before_as_well(bridge: Bridge) ->
     assert heard(speech, sent)
     assert len(sent.audio) <= WINDOW_MS * BYTES_PER_MS
     assert line.uplink.dropped_bytes == 0
+
+
+def test_what_waits_to_be_dropped_is_not_sent_when_the_connection_is_lost(bridge: Bridge) -> None:
+    line, sent = settled(bridge), Sent()
+    line.uplink.listen(Sent())
+    line.speak(WINDOW_MS + SLACK_MS)
+    line.uplink.hold()
+    line.uplink.listen(sent)
+    assert len(sent.audio) == WINDOW_MS * BYTES_PER_MS
+    assert line.uplink.dropped_bytes == 0
+
+
+def test_what_waits_to_be_dropped_does_not_become_part_of_what_the_caller_says(bridge: Bridge) -> None:
+    line, sent = settled(bridge), Sent()
+    line.uplink.listen(Sent())
+    line.speak(WINDOW_MS + SLACK_MS)
+    line.uplink.retain(True)
+    speech = line.speak(400)
+    line.uplink.listen(sent)
+    assert heard(speech, sent)
+    assert len(sent.audio) == (WINDOW_MS + 400) * BYTES_PER_MS
 
 
 def test_another_connection_is_sent_all_of_what_the_caller_is_saying(bridge: Bridge) -> None:

@@ -106,6 +106,12 @@ class Script:
     def transferred(self, status: int) -> list[Action]:
         return self._do(lambda: self.session.transferred(status, self.now))
 
+    def ordered_to_say(self, text: str) -> list[Action]:
+        return self._do(lambda: self.session.say(text, self.now))
+
+    def ordered_to_transfer(self, name: str, uri: str) -> list[Action]:
+        return self._do(lambda: self.session.transfer(name, uri, self.now))
+
     # -- the service
 
     def receive(self, event: events.ServerEvent | events.Other, connection: int = 0) -> list[Action]:

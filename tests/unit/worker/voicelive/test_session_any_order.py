@@ -15,6 +15,7 @@ from tests.unit.worker.voicelive.driving import WEATHER, Script
 from worker.voicelive import actions as do
 from worker.voicelive.actions import Action
 from worker.voicelive.events import ItemCreated, OutputItem
+from worker.voicelive.memory import Role, Utterance
 
 TOOLS = ["hang_up", "transfer_call", "send_dtmf", "collect_digits", WEATHER]
 CALLS: list[tuple[str, dict[str, Any]]] = [
@@ -255,10 +256,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.see(self.script.response(self.response))
 
     @precondition(lambda self: not self.ended and self.response)
-    @rule()
-    def speak_back(self) -> None:
+    @rule(audio=st.booleans())
+    def speak_back(self, audio: bool) -> None:
         self.see(self.script.words(self.response, "One two three "))
-        if self.response and not self.ended:
+        if audio and self.response and not self.ended:
             self.see(self.script.audio(self.response, 500))
 
     @precondition(lambda self: not self.ended and self.response)
@@ -304,6 +305,13 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def every_call_waits_for_something(self) -> None:
         assert self.ended or self.transferring or self.script.finishing or self.script.session.next_wake is not None
+
+    @invariant()
+    def what_the_agent_has_said_was_audio(self) -> None:
+        entries = self.script.session.memory.entries
+        said = [entry for entry in entries if isinstance(entry, Utterance) and entry.role is Role.AGENT]
+        assert all(entry.audio_ms for entry in said)
+        assert len({entry.item_id for entry in said}) == len(said), "each once"
 
     def teardown(self) -> None:
         """Left alone by everybody, the call ends at its longest."""

@@ -63,6 +63,7 @@ def test_an_answers_words_add_up_until_all_of_them_are_known() -> None:
     script = Script().begun()
     script.response("r")
     script.words("r", "Good ")
+    script.audio("r")
     script.words("r", "dey.")
     assert said(script) == [(Role.AGENT, "Good dey.")]
     script.all_words("r", "Good day.")
@@ -99,6 +100,46 @@ def test_words_that_came_long_before_their_audio_are_cut_by_how_fast_one_speaks(
     script.hear(900)
     script.speech()
     assert utterance(script, "item_r").text == "One two three"
+
+
+def test_words_that_no_audio_came_of_were_not_said() -> None:
+    script = Script().begun()
+    script.says("Hello.")
+    script.response("r1")
+    script.words("r1", "Good day.")
+    script.says("Are you there?", "caller_2")
+    script.over("r1", "cancelled")
+    script.conversed("r2", "I am.")
+    assert said(script) == [(Role.CALLER, "Hello."), (Role.CALLER, "Are you there?"), (Role.AGENT, "I am.")]
+
+
+def test_words_of_a_response_that_failed_before_its_audio_were_not_said() -> None:
+    script = Script().begun()
+    script.says("Hello.")
+    script.response("r1")
+    script.words("r1", "Good ")
+    script.over("r1", "failed")
+    script.conversed("r2", "Good day.")
+    assert said(script) == [(Role.CALLER, "Hello."), (Role.AGENT, "Good day.")]
+
+
+def test_audio_with_nothing_in_it_is_no_answer() -> None:
+    script = Script().begun()
+    script.says("Hello.")
+    script.response("r")
+    assert script.audio("r", 0) == []
+    script.audio("r")
+    assert len(said(script)) == 2
+
+
+def test_words_that_came_before_their_audio_are_the_answers() -> None:
+    script = Script().begun()
+    script.response("r")
+    script.all_words("r", "Good day.")
+    script.wait(0.5)
+    script.audio("r")
+    entry = utterance(script, "item_r")
+    assert (entry.text, entry.at) == ("Good day.", START + 0.5)
 
 
 def test_an_answer_that_was_heard_whole_is_left_alone() -> None:

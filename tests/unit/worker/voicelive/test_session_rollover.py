@@ -4,11 +4,16 @@ import pytest
 
 from tests.unit.worker.voicelive.driving import NO_ALARMS, START, Script, asked, marks, of, sent, texts
 from worker.voicelive import actions as do
+from worker.voicelive.memory import Utterance
 
 
 def long_call(expires_in_s: float | None = None) -> Script:
     expires_at = None if expires_in_s is None else START + expires_in_s
     return Script(**NO_ALARMS).begun(expires_at=expires_at)
+
+
+def said(script: Script) -> list[str]:
+    return [entry.text for entry in script.session.memory.entries if isinstance(entry, Utterance)]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,39 @@ def test_it_takes_over_at_the_end_whatever_is_going_on() -> None:
     assert do.FlushPlayout() not in actions
     [request] = asked(actions)
     assert '"One two three four five"' in request["instructions"]
+
+
+def test_an_answer_of_which_only_words_have_arrived_at_the_end_is_given_by_the_next_alone() -> None:
+    script = long_call(1800)
+    script.wait(1740)
+    script.says("Count.")
+    script.open(2)
+    script.wait(58.8)
+    script.response("r")
+    script.words("r", "One two three four five.")
+    actions = script.wait(0.3)
+    assert do.Disconnect(1) in actions
+    assert texts(actions) == [("user", "Count.")] and asked(actions) == [{}]
+    script.conversed("r2", "One two three.")
+    assert said(script) == ["Count.", "One two three."]
+
+
+def test_the_caller_is_heard_again_by_the_next_when_the_end_comes_before_her_words_and_any_audio() -> None:
+    script = long_call(1800)
+    script.wait(1740)
+    script.speech()
+    script.open(2)
+    script.wait(54.9)
+    script.silence()
+    script.wait(3.9)
+    script.response("r")
+    script.words("r", "One two three four five.")
+    actions = script.wait(0.3)
+    assert do.Listen(2) in actions and texts(actions) == [] and asked(actions) == []
+    script.says("Count.", "caller_2")
+    script.conversed("r2", "One two three.")
+    assert said(script) == ["Count.", "One two three."]
+    assert len(script.session.memory.turns) == 1
 
 
 def test_the_connection_that_took_over_is_followed_by_another() -> None:
