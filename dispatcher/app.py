@@ -86,6 +86,8 @@ class Dispatcher:
         self._driver = Driver(self._handle)
         self._notices = Notices()
         self._control_away = False
+        self._ready_told = 0
+        """Workers that take calls, as last logged: placing reads the table, too."""
         self._stopping = asyncio.Event()
         self._all_answered = asyncio.Event()
 
@@ -265,7 +267,7 @@ class Dispatcher:
 
     async def _read_table(self) -> None:
         """Reads the table, or goes on with the last one known; each change between the two is logged."""
-        was_away, ready = self._control_away, self._table.ready()
+        was_away = self._control_away
         try:
             await self._table.refresh()
         except ControlUnavailable as error:
@@ -276,12 +278,14 @@ class Dispatcher:
         self._control_away = False
         if was_away:
             log.info("control.available")
-        if self._table.ready() != ready:
-            log.info("dispatcher.workers", ready=self._table.ready(), room=self._table.room())
+        ready = self._table.ready()
+        if ready != self._ready_told:
+            self._ready_told = ready
+            log.info("dispatcher.workers", ready=ready, room=self._table.room())
 
     def _apply_table(self) -> None:
         self._proxy.workers.update(self._table.addresses(), asyncio.get_running_loop().time())
-        self._proxy.open = self._table.room() > 0
+        self._proxy.open = self._table.room(self._agents.current.resources) > 0
         if self._table.in_touch:
             for address in self._table.silent():  # what rings there rings at somebody dead
                 self._driver.run(partial(self._proxy.unreachable, address))

@@ -20,6 +20,11 @@ def takes_calls(row: WorkerRow) -> bool:
     return row.alive and row.record.state is WorkerState.READY and not row.health.late
 
 
+def reaches(row: WorkerRow, resources: Collection[str]) -> bool:
+    """Whether a worker reaches one of these resources, if any are named."""
+    return not resources or any(resource not in row.health.cut_off for resource in resources)
+
+
 def choose(
     rows: Sequence[WorkerRow],
     *,
@@ -42,7 +47,7 @@ def choose(
         record = row.record
         if not takes_calls(row) or record.worker_id in exclude or not labels.items() <= record.labels.items():
             continue
-        if resources and all(resource in row.health.cut_off for resource in resources):
+        if not reaches(row, resources):
             continue
         used = row.leased + taken.get(record.worker_id, 0)
         if used < record.capacity:

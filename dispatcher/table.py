@@ -5,11 +5,11 @@ It chooses nobody (`placement.py`) and does not decide when to look again, but f
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Protocol
 
-from dispatcher.placement import takes_calls
+from dispatcher.placement import reaches, takes_calls
 from dispatcher.sip.actions import Address
 from shared.control.keys import HEARTBEAT_TTL_S
 from shared.control.workers import WorkerRow
@@ -34,7 +34,7 @@ class Table:
         """`clock` is any steady one, in seconds."""
         self.rows: Sequence[WorkerRow] = ()
         self.forgotten: Sequence[WorkerRow] = ()
-        """Workers that Redis has forgotten and that have had no time to register again: it came back empty."""
+        """Workers that Redis has forgotten, or not heard of, and that have had no time to change that: it was away."""
         self.taken: Counter[WorkerId] = Counter()
         """Slots leased, less those given back, since `rows` were read."""
         self.in_touch = False
@@ -57,9 +57,12 @@ class Table:
             except ControlUnavailable:
                 self.in_touch = False
                 raise
+            before: Sequence[WorkerRow] = ()
+            if watched_for_s < HEARTBEAT_TTL_S:
+                # Later a worker that is missing has left, and one that is silent is dead.
+                before = (*self.rows, *self.forgotten)
+                rows = [row for row in rows if row.alive]
             known = {row.record.worker_id for row in rows}
-            # Later a worker that is missing has left, or is dead.
-            before = (*self.rows, *self.forgotten) if watched_for_s < HEARTBEAT_TTL_S else ()
             self.forgotten = [row for row in before if row.record.worker_id not in known]
             self.rows = [row for row in rows if _has_address(row)]
             self.taken.clear()
@@ -89,12 +92,12 @@ class Table:
         """Returns how many workers take calls."""
         return sum(map(takes_calls, (*self.rows, *self.forgotten)))
 
-    def room(self) -> int:
-        """Returns how many slots are free."""
+    def room(self, resources: Collection[str] = ()) -> int:
+        """Returns how many slots are free on workers that reach one of these resources, if any are named."""
         return sum(
             max(0, row.record.capacity - row.leased - self.taken[row.record.worker_id])
             for row in (*self.rows, *self.forgotten)
-            if takes_calls(row)
+            if takes_calls(row) and reaches(row, resources)
         )
 
 

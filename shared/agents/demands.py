@@ -6,6 +6,7 @@ Everything else is passed over, good or bad: a dispatcher has no secrets, tools 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class Roster:
 
     agents: Mapping[str, Demands]
     routing: Routing
+
+    @cached_property
+    def resources(self) -> frozenset[str]:
+        """The names of all resources that any agent may use."""
+        return frozenset(quota.name for demands in self.agents.values() for quota in demands.resources)
 
     def choose(self, facts: CallFacts) -> Demands:
         """Returns what this call needs."""

@@ -178,7 +178,8 @@ async def test_a_worker_that_reaches_no_resource_or_is_late_gets_no_call_and_is_
     desk.pool.healths[WorkerId("w2")] = WorkerHealth(late=True)
     await read(desk)
     assert await desk.make() is None
-    assert desk.table.room() == 1, "cut off from what these calls need, not from others'"
+    assert desk.table.room(["east", "west"]) == 0
+    assert desk.table.room(["north", "west"]) == 1, "cut off from what these calls need, not from others'"
 
 
 async def test_workers_that_redis_has_forgotten_get_provisional_offers_until_they_have_had_time_to_register() -> None:
