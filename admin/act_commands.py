@@ -36,9 +36,10 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask back when mor
 @_yes_option
 @_json_option
 def drain(targets: tuple[str, ...], everything: bool, yes: bool, as_json: bool) -> None:
-    """Let workers or dispatchers take no new calls; running ones go on.
+    """Let workers or dispatchers take no new calls until they are undrained; running ones go on.
 
-    TARGETS are ids of workers and dispatchers, or how they begin, or names of pods: all their workers.
+    TARGETS are ids of workers and dispatchers, or how they begin, or names of pods: all their workers. A worker ends
+    calls that it still has after WORKER_DRAIN_S.
     """
     _processes(CommandName.DRAIN, targets, everything, yes, as_json)
 
@@ -49,7 +50,10 @@ def drain(targets: tuple[str, ...], everything: bool, yes: bool, as_json: bool) 
 @_yes_option
 @_json_option
 def undrain(targets: tuple[str, ...], everything: bool, yes: bool, as_json: bool) -> None:
-    """Let workers or dispatchers take new calls again. TARGETS are as for drain."""
+    """Let workers or dispatchers take new calls again. TARGETS are as for drain.
+
+    One that has got SIGTERM has to go and cannot be had back.
+    """
     _processes(CommandName.UNDRAIN, targets, everything, yes, as_json)
 
 
@@ -78,7 +82,7 @@ def hangup(call_ids: tuple[str, ...], worker: str | None, everything: bool, yes:
 @click.argument("target")
 @_json_option
 def transfer(call_id: str, target: str, as_json: bool) -> None:
-    """Transfer a running call to TARGET: a transfer target of the agent file."""
+    """Transfer a running call to TARGET: the name of one of its agent's transfers, or a sip:, sips: or tel: URI."""
     _one_call(CommandName.TRANSFER, call_id, target, as_json)
 
 

@@ -1,6 +1,6 @@
 """The settings as an operator meets them: checked all at once, written out as a sample file and as a table.
 
-It adds no setting and knows no value of its own; everything comes from the models in `shared/settings.py`.
+It adds no setting and knows no value of its own; everything comes from the models of those who read the settings.
 """
 
 import difflib
@@ -18,6 +18,7 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
 from admin.api.settings import AdminSettings
+from admin.webhooks.settings import WebhookSettings
 from shared.errors import ConfigError
 from shared.settings import DispatcherSettings, PoolSettings, RedisSettings, WorkerSettings, load
 
@@ -31,7 +32,12 @@ BEGIN, END = "<!-- configuration: written by voicepool config table -->", "<!-- 
 _OWN_PREFIXES = ("VOICE_LIVE_", "AZURE_VOICELIVE_")
 """Names in the environment that nobody else would choose; what we do not know there is a misspelling."""
 
-_STAND_INS = {"LEASE_SECRET": "0123456789abcdef", "AZURE_VOICELIVE_ENDPOINT": "https://example.invalid"}
+_STAND_INS = {
+    "LEASE_SECRET": "0123456789abcdef",
+    "AZURE_VOICELIVE_ENDPOINT": "https://example.invalid",
+    "WEBHOOK_URL": "https://example.invalid",
+    "WEBHOOK_SECRET": "0123456789abcdef",
+}
 """Values that let the check look past a bad required setting for what else is wrong."""
 
 _IN_EFFECT = {
@@ -52,14 +58,19 @@ class Group(StrEnum):
     WORKER = "Worker"
     VOICE_LIVE = "Voice Live"
     API = "HTTP API"
+    WEBHOOKS = "Webhooks, if there are any"
 
 
 _MODELS: Mapping[type[RedisSettings], Group] = {
     DispatcherSettings: Group.DISPATCHER,
     WorkerSettings: Group.WORKER,
     AdminSettings: Group.API,
+    WebhookSettings: Group.WEBHOOKS,
 }
 """Who reads settings, and where those are listed that nobody else reads."""
+
+_SPARE = WebhookSettings
+"""What a pool can do without although it has required settings: looked at when one of those is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,7 @@ class Report:
     """One line per bad or missing value, beginning with the variable's name; never what is in it."""
     warnings: list[str] = field(default_factory=list)
     values: list[Value] = field(default_factory=list)
-    """Empty when there are problems."""
+    """Empty when there are problems; without those that nobody would look at."""
 
     @property
     def ok(self) -> bool:
@@ -116,35 +127,40 @@ def all_settings() -> list[Setting]:
 
 
 def check(overrides: Mapping[str, str] | None = None) -> Report:
-    """Returns what is wrong with the settings of a dispatcher, a worker and the HTTP API, or what they come to.
+    """Returns what is wrong with the settings of all processes, or what they come to.
 
     They are those of the environment and `.env`, and of `overrides`, which come first.
     """
     overrides = overrides or {}
+    found = {**environment_and_file(), **overrides}
     report = Report()
     values: dict[str, str] = {}
     for model in _MODELS:
+        if model is _SPARE and not any(map(found.get, _required(model))):
+            continue
         try:
             values |= _values(load(model, **overrides))
         except ConfigError as error:
             report.problems += [*error.problems, *_hidden_problems(model, error, overrides)]
     report.problems = list(dict.fromkeys(report.problems))
-    agents_file = overrides.get("AGENTS_FILE") or environment_and_file().get("AGENTS_FILE")
+    agents_file = found.get("AGENTS_FILE")
     report.warnings = list(_unknown_names(_secrets_named_in(Path(agents_file)) if agents_file else set()))
     if report.ok:
         sources = _sources()
-        report.values = [Value(s.name, values[s.name], sources.get(s.name, "default")) for s in all_settings()]
+        names = [setting.name for setting in all_settings() if setting.name in values]
+        report.values = [Value(name, values[name], sources.get(name, "default")) for name in names]
     return report
 
 
 def sample() -> str:
     """Returns a `.env` that explains itself: required settings to fill in, the others as comments."""
     lines = ["# Settings of voicepool. Lines without # are required; the others show the default.", ""]
+    spare = _required(_SPARE)
     for group in Group:
         lines += [f"# ---- {group} {'-' * (108 - len(group))}", ""]
         for setting in (s for s in all_settings() if s.group is group):
             lines += textwrap.wrap(setting.description, 110, initial_indent="# ", subsequent_indent="# ")
-            mark = "" if setting.required else "#"
+            mark = "" if setting.required and setting.name not in spare else "#"
             lines += [f"{mark}{setting.name}={_quoted(setting.default)}", ""]
     return "\n".join(lines)
 
@@ -199,6 +215,10 @@ def _setting(attribute: str, info: FieldInfo, group: Group) -> Setting:
         default="" if required else _text(info.default),
         required=required,
     )
+
+
+def _required(model: type[RedisSettings]) -> list[str]:
+    return [_name(info) for info in model.model_fields.values() if info.is_required()]
 
 
 def _name(info: FieldInfo) -> str:

@@ -35,7 +35,7 @@ def setting(env: str, default: Any, description: str, **limits: Any) -> Any:
 
 
 class RedisSettings(BaseSettings):
-    """Where the control plane is: all that the command line needs."""
+    """Where the control plane is, and how much is logged: what everything that meets it has."""
 
     model_config = SettingsConfigDict(frozen=True, env_file=".env", extra="ignore", populate_by_name=True)
 
@@ -62,6 +62,7 @@ class RedisSettings(BaseSettings):
     redis_key_file: str = setting(
         "REDIS_KEY_FILE", "", "PEM file of that certificate's key; empty looks for it beside the certificate."
     )
+    log_level: str = setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")
 
     @field_validator("redis_url")
     @classmethod
@@ -87,6 +88,13 @@ class RedisSettings(BaseSettings):
     @classmethod
     def _no_password(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
 
     @model_validator(mode="after")
     def _redis_can_be_reached_so(self) -> Self:
@@ -118,7 +126,6 @@ class PoolSettings(RedisSettings):
         ...,
         "Signs lease tokens; the same everywhere, 16 characters or more (for example: openssl rand -hex 16).",
     )
-    log_level: str = setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")
     pod_name: str = setting("POD_NAME", "", "Name of this pod in worker and dispatcher ids; empty is the host name.")
     sip_local_address: str = setting("SIP_LOCAL_ADDRESS", "0.0.0.0", "Address that SIP sockets are bound to.")
     sip_via_addr: str = setting(
@@ -148,13 +155,6 @@ class PoolSettings(RedisSettings):
         "Tokens in any minute at that resource, of all workers; empty is no limit.",
         ge=1,
     )
-
-    @field_validator("log_level")
-    @classmethod
-    def _known_level(cls, value: str) -> str:
-        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
-        return value.upper()
 
     @field_validator("lease_secret")
     @classmethod

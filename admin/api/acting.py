@@ -69,7 +69,9 @@ class Calls(Wanted):
 class Transfer(Wanted):
     """Where to."""
 
-    target: Id = Field(description="A transfer target of the agent file.", examples=["desk"])
+    target: Id = Field(
+        description="The name of one of the agent's transfers, or a sip:, sips: or tel: URI.", examples=["desk"]
+    )
 
 
 class Say(Wanted):
@@ -82,13 +84,13 @@ class Say(Wanted):
 
 @router.post("/drain", tags=["processes"])
 async def drain(redis: TheRedis, caller: Operator, wanted: Processes) -> list[Outcome]:
-    """Let workers or dispatchers take no new calls; running ones go on."""
+    """Let workers or dispatchers take no new calls until they are undrained; running ones go on."""
     return await _processes(redis, caller, CommandName.DRAIN, wanted)
 
 
 @router.post("/undrain", tags=["processes"])
 async def undrain(redis: TheRedis, caller: Operator, wanted: Processes) -> list[Outcome]:
-    """Let workers or dispatchers take new calls again."""
+    """Let workers or dispatchers take new calls again, unless they have been told to stop for good."""
     return await _processes(redis, caller, CommandName.UNDRAIN, wanted)
 
 

@@ -1,10 +1,10 @@
-"""The settings of `voicepool webhooks`, beside those of Redis.
+"""The settings of `voicepool webhooks`, in the manner of `shared/settings.py`.
 
 It opens no connection.
 """
 
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, field_validator
@@ -17,9 +17,6 @@ from shared.settings import RedisSettings, setting
 class WebhookSettings(RedisSettings):
     """Where events are delivered to, which, and how persistently."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
-        "LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR."
-    )
     webhook_url: str = setting("WEBHOOK_URL", ..., "URL that events are posted to; https:// beyond this machine.")
     webhook_secret: SecretStr = setting(
         "WEBHOOK_SECRET",
@@ -37,11 +34,6 @@ class WebhookSettings(RedisSettings):
     webhook_attempts: int = setting(
         "WEBHOOK_ATTEMPTS", 8, "How often an event is tried before it is put aside.", ge=1, le=100
     )
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _in_capitals(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
 
     @field_validator("webhook_url")
     @classmethod

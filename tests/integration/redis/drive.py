@@ -1,23 +1,25 @@
-"""Every method of the control plane, once: for a Redis that is not the tests' usual one.
+"""Every method of the control plane and of dead letters, once: for a Redis that is not the tests' usual one.
 
 It asserts that each gets an answer of the right kind; what the answers should be, `tests/integration/control/` says.
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from importlib.resources import files
 
 import pytest
 from redis.asyncio import Redis
 
+from admin.webhooks.dead import DeadEvents
 from shared.control import keys, scripts
 from shared.control.address import RedisAddress
 from shared.control.calls import RunningCalls
 from shared.control.commands import Commands
+from shared.control.connection import ask
 from shared.control.dispatchers import Dispatchers
-from shared.control.events import EventName, Events
+from shared.control.events import EventGroup, EventName, Events
 from shared.control.leases import Leases, Wish
 from shared.control.orphans import Orphans
 from shared.control.quotas import Quotas, ResourceQuota
@@ -38,9 +40,13 @@ Connecting = Callable[[RedisAddress | str], Redis]
 
 
 async def drive(redis: Redis, clock: Redis) -> None:
-    """Does what dispatchers, workers and operators do. `clock` may do anything: it makes what is stored older."""
+    """Does what dispatchers, workers, operators and webhook senders do.
+
+    `clock` may do anything: it makes what is stored older.
+    """
     await carry(redis, clock)
     await watch(redis)
+    await deliver(redis, clock)
     await command(redis, redis)
     await leave(redis)
     assert await scripts_not_run(clock) == set()
@@ -74,14 +80,55 @@ async def watch(redis: Redis) -> None:
     assert await Events(redis).read(1, since="0-0")
 
 
+async def deliver(sender: Redis, clock: Redis) -> None:
+    """Goes through the events as a webhook sender does, after calls have been driven: all but one, which gets lost."""
+    group, other = EventGroup(sender, "webhooks", "one"), EventGroup(sender, "webhooks", "two")
+    assert (await group.read(1)).events == []
+    await group.open()
+    [newest] = await Events(clock).read(1)
+    assert await ask(clock, "XDEL", keys.events(), newest.position) == 1
+    batch = await group.read(1000)
+    assert batch.events and batch.gone == 1
+    positions = [event.position for event in batch.events]
+    await group.keep(positions)
+    assert await group.hand_back(positions) == 0
+    assert (await other.take_over(1000, 1.0)).events == batch.events
+    await other.done(positions)
+    await group.forget_readers(-1.0)  # however lately they have asked for something
+    dead = DeadEvents(sender)
+    await dead.add(batch.events[0], "HTTP 500", attempts=8)
+    assert [each.event for each in await dead.all()] == [batch.events[0]]
+    await dead.remove(await dead.all())
+    assert await dead.all() == []
+
+
 async def command(operator: Redis, process: Redis) -> None:
     """Has `process` carry out a command that `operator` gives."""
     wanted = Command(command_id="1", name=CommandName.DRAIN)
-    running = asyncio.create_task(Commands(operator).run(ONE, wanted))
-    async with aclosing(Commands(process).listen(ONE)) as commands:  # type: ignore[type-var]
-        seen = await anext(commands)
-    await Commands(process).answer(CommandReply(command_id=seen.command_id, state=CommandState.DONE))
-    assert (await running).state == CommandState.DONE
+    async with obeying(process, ONE) as seen:
+        assert (await Commands(operator).run(ONE, wanted)).state == CommandState.DONE
+    assert seen == [wanted]
+
+
+@asynccontextmanager
+async def obeying(redis: Redis, process_id: WorkerId) -> AsyncIterator[list[Command]]:
+    """A process that does what it is told, for the block, in two steps; gives what it has been told."""
+    told: list[Command] = []
+
+    async def obey() -> None:
+        commands = Commands(redis)
+        async for command in commands.listen(process_id):
+            told.append(command)
+            for state in (CommandState.BEGUN, CommandState.DONE):
+                await commands.answer(CommandReply(command_id=command.command_id, state=state))
+
+    process = asyncio.create_task(obey())
+    try:
+        yield told
+    finally:
+        process.cancel()
+        with suppress(asyncio.CancelledError):
+            await process
 
 
 async def _drive_processes(redis: Redis) -> None:

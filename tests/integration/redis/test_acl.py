@@ -10,15 +10,33 @@ import pytest
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
+from admin import top
+from admin.operations import act, targets
+from admin.operations.shapes import Result
 from bench.faults.redis import RedisServer
 from shared.control.connection import ask
+from shared.control.leases import Leases
+from shared.control.workers import Workers
 from shared.errors import ControlUnavailable
-from tests.integration.redis.drive import Connecting, carry, command, drive, leave, scripts_not_run, watch
+from shared.ids import CallId, WorkerId
+from shared.messages import CommandName
+from shared.states import WorkerState
+from tests.integration.control.pool import INVITE_AT_MS, worker_record
+from tests.integration.redis.drive import (
+    Connecting,
+    carry,
+    command,
+    deliver,
+    drive,
+    leave,
+    obeying,
+    scripts_not_run,
+    watch,
+)
 
 ACL = Path(__file__).parents[3] / "docs" / "redis.acl"
 
-USERS = ("voicepool", "voicepool-operator", "voicepool-metrics")
-
+USERS = ("voicepool", "voicepool-operator", "voicepool-metrics", "voicepool-webhooks")
 
 DEFAULT_OFF = "user default off"
 
@@ -82,6 +100,7 @@ async def test_the_pools_user_can_do_all_that_the_pool_does_and_nothing_else(
     operator = client(as_user(server, "voicepool-operator"))
     await carry(redis, clock)
     await watch(redis)
+    await deliver(client(as_user(server, "voicepool-webhooks")), clock)
     await command(operator, redis)
     await leave(redis)
     assert await scripts_not_run(clock) == set()
@@ -110,6 +129,39 @@ async def test_the_operators_user_reads_and_commands_but_writes_nothing_else(
             await ask(operator, "XADD", f"{{voicepool}}:{key}", "*", "record", "forged")
     with pytest.raises(ControlUnavailable):
         await leave(operator)
+
+
+async def test_the_command_line_needs_no_more_than_the_operators_user(client: Connecting, server: RedisServer) -> None:
+    operator, pool = client(as_user(server, "voicepool-operator")), client(as_user(server, "voicepool"))
+    one = WorkerId("pod-0-one")
+    await Workers(pool).register(worker_record(one))
+    await Workers(pool).heartbeat(one, WorkerState.READY)
+    await Leases(pool).claim(await Leases(pool).acquire(CallId("call"), one, invite_at_ms=INVITE_AT_MS))
+    assert [call.call_id for call in (await top.see(operator)).calls] == ["call"]
+    async with obeying(pool, one) as told:
+        for name, chosen, argument in (
+            (CommandName.DRAIN, await targets.processes(operator, ["pod-0"]), ""),
+            (CommandName.UNDRAIN, await targets.processes(operator, [], everything=True), ""),
+            (CommandName.TRANSFER, await targets.calls(operator, ["ca"]), "desk"),
+            (CommandName.HANGUP, await targets.calls(operator, [], worker="pod-0"), ""),
+        ):
+            assert [outcome.result for outcome in await act.run(operator, name, chosen, argument)] == [Result.DONE]
+    assert [command.name for command in told] == ["drain", "undrain", "transfer", "hangup"]
+
+
+async def test_the_senders_user_reads_events_and_keeps_dead_letters_and_nothing_else(
+    client: Connecting, server: RedisServer
+) -> None:
+    sender, everything = client(as_user(server, "voicepool-webhooks")), client(server.url)
+    await carry(everything, everything)
+    await deliver(sender, everything)
+    for refused in (
+        "XADD {voicepool}:events * event forged", "XDEL {voicepool}:events 1-0", "XRANGE {voicepool}:records - +",
+        "XRANGE {voicepool}:events - +", "XACK {voicepool}:records webhooks 1-0", "HGETALL {voicepool}:registrations",
+        "EVALSHA 0123456789012345678901234567890123456789 0", "XADD {voicepool}:commands:one * command forged",
+    ):  # fmt: skip
+        with pytest.raises(ControlUnavailable, match=r"^NoPermissionError$"):
+            await ask(sender, *refused.split())
 
 
 async def test_the_metrics_user_only_reads(client: Connecting, server: RedisServer) -> None:

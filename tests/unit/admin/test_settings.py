@@ -22,7 +22,7 @@ def value_of(report: settings.Report, name: str) -> settings.Value:
     return next(value for value in report.values if value.name == name)
 
 
-def test_every_problem_of_both_processes_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_problem_of_all_processes_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "SIP_PORT": "99999",
         "SIP_ALLOWED_PEERS": "10.0.0.0/8,everybody",
@@ -42,7 +42,7 @@ def test_every_problem_of_both_processes_is_reported_at_once(monkeypatch: pytest
         "WORKER_CAPACITY",
         "VOICE_LIVE_UPLINK_MS",
     }
-    assert len(report.problems) == 7, "each is named once, though both processes have it"
+    assert len(report.problems) == 7, "each is named once, though several processes have it"
     assert report.values == []
 
 
@@ -102,6 +102,33 @@ def test_settings_left_open_are_shown_as_what_they_come_to(monkeypatch: pytest.M
     assert value_of(report, "MEDIA_PORT_COUNT").value == str(3 * 100 * 6)
 
 
+def test_webhooks_are_not_asked_of_those_who_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    required(monkeypatch)
+    monkeypatch.setenv("WEBHOOK_URL", "")
+    report = settings.check()
+    assert report.problems == []
+    assert [value for value in report.values if value.name.startswith("WEBHOOK_")] == []
+
+
+def test_half_set_webhooks_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    required(monkeypatch)
+    monkeypatch.setenv("WEBHOOK_URL", "hooks.example")
+    assert settings.check().problems == [
+        "WEBHOOK_URL: must be a URL that starts with https:// or http://",
+        "WEBHOOK_SECRET: is missing",
+    ]
+
+
+def test_webhooks_are_shown_with_their_secret_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    required(monkeypatch)
+    monkeypatch.setenv("WEBHOOK_URL", "https://user:word@hooks.example/voicepool?key=again")
+    monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
+    report = settings.check()
+    assert value_of(report, "WEBHOOK_URL").value == "https://********@hooks.example/voicepool?********"
+    assert value_of(report, "WEBHOOK_SECRET").value == settings.MASK
+    assert value_of(report, "WEBHOOK_EVENTS") == settings.Value("WEBHOOK_EVENTS", "call.*", "default")
+
+
 def test_a_misspelt_name_is_a_warning_that_names_the_right_one(
     monkeypatch: pytest.MonkeyPatch, bare_environment: Path
 ) -> None:
@@ -139,6 +166,11 @@ def test_an_agent_file_that_is_not_there_names_no_secrets(
 def test_the_sample_names_every_setting_once() -> None:
     names = re.findall(r"^#?([A-Z_]+)=", settings.sample(), re.MULTILINE)
     assert sorted(names) == sorted(setting.name for setting in settings.all_settings())
+
+
+def test_the_sample_asks_for_what_every_pool_needs() -> None:
+    asked = re.findall(r"^([A-Z_]+)=", settings.sample(), re.MULTILINE)
+    assert asked == ["LEASE_SECRET", "AZURE_VOICELIVE_ENDPOINT"]
 
 
 def test_the_sample_is_good_once_the_required_settings_are_filled_in(bare_environment: Path) -> None:
