@@ -287,7 +287,7 @@ class Dispatcher:
         self._proxy.workers.update(self._table.addresses(), asyncio.get_running_loop().time())
         self._proxy.open = self._table.room(self._agents.current.resources) > 0
         if self._table.in_touch:
-            for address in self._table.silent():  # what rings there rings at somebody dead
+            for address in self._table.take_silent():  # what rings there rings at somebody dead
                 self._driver.run(partial(self._proxy.unreachable, address))
         self._note_answered()
 

@@ -39,6 +39,7 @@ class Table:
         """Slots leased, less those given back, since `rows` were read."""
         self.in_touch = False
         """Whether Redis answered when last asked for anything."""
+        self._gone: set[Address] = set()
         self._source = source
         self._clock = clock
         self._reading = asyncio.Lock()
@@ -57,13 +58,14 @@ class Table:
             except ControlUnavailable:
                 self.in_touch = False
                 raise
-            before: Sequence[WorkerRow] = ()
-            if watched_for_s < HEARTBEAT_TTL_S:
-                # Later a worker that is missing has left, and one that is silent is dead.
-                before = (*self.rows, *self.forgotten)
+            unwatched = watched_for_s < HEARTBEAT_TTL_S
+            if unwatched:  # who is silent may not have had the time to say anything
                 rows = [row for row in rows if row.alive]
             known = {row.record.worker_id for row in rows}
-            self.forgotten = [row for row in before if row.record.worker_id not in known]
+            missing = [row for row in (*self.rows, *self.forgotten) if row.record.worker_id not in known]
+            self.forgotten = missing if unwatched else ()
+            if not unwatched:  # dead and reaped, perhaps before it was seen to be silent; or it left, without a call
+                self._gone.update(map(address_of, missing))
             self.rows = [row for row in rows if _has_address(row)]
             self.taken.clear()
             self.in_touch = True
@@ -79,9 +81,10 @@ class Table:
         """Yields where the workers listen."""
         return map(address_of, (*self.rows, *self.forgotten))
 
-    def silent(self) -> Iterator[Address]:
-        """Yields where the workers listened that are dead or hang."""
-        return (address_of(row) for row in self.rows if not row.alive)
+    def take_silent(self) -> set[Address]:
+        """Returns where the workers listened that are dead or hang; those that are out of the table only once."""
+        gone, self._gone = self._gone, set()
+        return gone.union(address_of(row) for row in self.rows if not row.alive)
 
     def find(self, worker_id: WorkerId) -> WorkerRow | None:
         """Returns a worker, None when the table does not have it."""

@@ -25,6 +25,10 @@ COMMAND_TIMEOUT_S = 10.0
 _NOWHERE = "02:00:00:00:00:01"
 """A hardware address that no interface has: what is sent to it is lost on the switch."""
 
+_SWITCH = "02:00:00:00:00:02"
+"""Our own hardware address. A bridge without one takes that of some host, another one with each host that is added:
+those that are there already would not find us until their ARP cache has forgotten the old one."""
+
 _DEVICE = "eth0"
 
 _POLL_S = 0.01
@@ -65,7 +69,7 @@ class Network:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._switch = f"{self._tag}s"
-            _ip("link", "add", self._switch, "type", "bridge")
+            _ip("link", "add", self._switch, "address", _SWITCH, "type", "bridge")
             stack.callback(_ip, "link", "del", self._switch)
             _ip("address", "add", f"{self.address}/{PREFIX_BITS}", "dev", self._switch)
             _ip("link", "set", self._switch, "up")

@@ -6,7 +6,7 @@ What is tried again, and what is not:
 
 - Making a connection is. A pooled one that the server has closed, or that has been idle and does not answer a PING in
   time, is replaced before it is used: a failover, a restart or a firewall that forgot it costs no command. Behind
-  Sentinels each new connection asks them for the master of the moment.
+  Sentinels one to a server that is the master no more is replaced as well.
 - A command never is. It may have run although its answer was lost, so that only the caller knows whether a second try
   is harmless. What was under way when the connection broke is ControlUnavailable. redis-py's retry, which repeats
   commands, is off.
@@ -15,7 +15,7 @@ What is tried again, and what is not:
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, Sentinel, SSLConnection
@@ -36,6 +36,9 @@ CONNECTIONS_MAX = 16
 
 PROBE_AFTER_S = 15.0
 """A connection idle for longer is tried with a PING before it is used: a firewall may have dropped it silently."""
+
+MASTER_LOOK_S = 1.0
+"""How often the Sentinels are asked which server is the master."""
 
 PROBE_SHARE = 0.25
 """Share of the deadline that the answer to that PING may take; the rest is for a new connection and the command."""
@@ -128,7 +131,30 @@ class _MasterTlsConnection(SentinelManagedConnection, _TlsConnection):
 
 
 class _MasterPool(SentinelConnectionPool, _Pool):
-    """Connections to the master that the Sentinels name when they are made; those to a former one are dropped."""
+    """Connections to the master that the Sentinels name; those to a former one are dropped.
+
+    The Sentinels are asked every MASTER_LOOK_S, not only for new connections: after a failover that was ordered, the
+    old master goes on to take writes for some ten seconds, and what it takes is lost.
+    """
+
+    _look_at = 0.0
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Makes the connection anew when it is broken, or is not to the master; nothing has been asked on it yet."""
+        if connection.is_connected:
+            await self._look()
+            if (connection.host, connection.port) != self.master_address:  # type: ignore[attr-defined]
+                await connection.disconnect(nowait=True)
+        await super().ensure_connection(connection)
+
+    async def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._look_at:
+            return
+        self._look_at = now + MASTER_LOOK_S
+        with suppress(*_FAILURES):  # without a Sentinel the master is the one that was
+            async with asyncio.timeout(self.timeout and self.timeout * PROBE_SHARE):
+                await self.get_master_address()  # type: ignore[no-untyped-call]
 
     async def aclose(self) -> None:
         """Closes the connections to the master and to the Sentinels."""

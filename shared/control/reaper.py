@@ -69,7 +69,9 @@ class Reaper:
 
     async def free_worker(self, worker_id: WorkerId, now_ms: int) -> list[Lease]:
         """Frees all leases of a worker that still is silent, and its registration; returns them."""
-        leases = await self._leases_of(await self._calls_of(worker_id))
+        found = await self._leases_of(await self._calls_of(worker_id))
+        # Between the two questions a call may have moved to another worker, whose lease is not to be freed.
+        leases = [lease for lease in found if lease.worker_id == worker_id]
         script_keys = [
             *keys.of_worker(worker_id), keys.workers(), keys.states(), keys.healths(), keys.records(),
             *keys.of_orphans(), keys.watched(),

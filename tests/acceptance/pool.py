@@ -3,25 +3,30 @@
 It starts, observes, kills and ends them. What a call has to look like is the tests' business.
 """
 
+import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from redis import Redis
+import redis.asyncio
+from redis import Redis, Sentinel
 
+from admin.operations import act, look, targets
+from admin.operations.shapes import Outcome, Quota, Result
 from admin.ports import free_udp_range
 from bench.faults.network import Host
 from bench.faults.processes import ProcessFault, Target, alive
-from bench.faults.redis import RedisServer
+from bench.faults.redis import MASTER_NAME, RedisServer, RedisSet
 from bench.faults.relay import RelayThread
 from shared.control import keys
+from shared.control.connection import connect
 from shared.ids import CallId, WorkerId
-from shared.messages import CallRecord
+from shared.messages import CallRecord, CommandName
 from tests.acceptance.process import START_S, Event, PoolProcess
 from tests.acceptance.raw_sip import RawCaller
 from tests.acceptance.voice_live import VoiceLive
@@ -41,6 +46,8 @@ PORTS_OF_A_POD = 240
 """RTP ports: they are given out before anybody uses them, so that no two pods get the same."""
 
 
+T = TypeVar("T")
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -53,6 +60,8 @@ class Layout:
     pods: int = 1
     relay: bool = False
     """Whether there is one before Redis."""
+    sentinels: bool = False
+    """Whether Redis is a set with Sentinels; not together with a relay."""
 
 
 class Pool:
@@ -62,8 +71,13 @@ class Pool:
     `start_dispatcher`, `start_pod` and the methods named after faults.
     """
 
-    def __init__(self, directory: Path, env: dict[str, str], simulator: Sequence[str] = ()) -> None:
-        """Starts Redis and the simulator; `env` is the further environment of all dispatchers and workers."""
+    def __init__(
+        self, directory: Path, env: dict[str, str], simulator: Sequence[str] = (), redis_set: RedisSet | None = None
+    ) -> None:
+        """Starts Redis and the simulator; `env` is the further environment of all dispatchers and workers.
+
+        A `redis_set` is running, is used instead of a Redis of its own, and goes on.
+        """
         self.directory = directory
         self.relay: RelayThread | None = None
         """What stands between the pool and Redis, if anything does; this object asks Redis itself."""
@@ -76,13 +90,13 @@ class Pool:
         self._targets: dict[str, Target] = {}
         self._processes: list[PoolProcess] = []
         self._media_port = free_udp_range("127.0.0.1", PODS_MAX * PORTS_OF_A_POD)
-        self.redis_server = RedisServer(directory)
-        self._redis = Redis.from_url(self.redis_server.url)
+        self.redis_set = redis_set
+        self.redis_server = redis_set.master if redis_set else RedisServer(directory)
+        self._redis = _client(self.redis_server, redis_set)
         try:
             self.voice_live = VoiceLive("simulator", simulator, directory)
         except BaseException:
-            self._redis.close()
-            self.redis_server.stop()
+            self._stop_redis()
             raise
         self.simulator = self.voice_live.process
         self._processes.append(self.simulator)
@@ -146,12 +160,20 @@ class Pool:
 
     def _settings(self) -> dict[str, str]:
         redis_url = f"redis://{self.relay.host}:{self.relay.port}/0" if self.relay else self.redis_server.url
+        sentinels = self.redis_set.sentinels if self.redis_set else []
         return {
             "REDIS_URL": redis_url,
+            "REDIS_SENTINELS": ",".join(f"{host}:{port}" for host, port in sentinels),
+            "REDIS_SENTINEL_SERVICE": MASTER_NAME,
             "LEASE_SECRET": LEASE_SECRET,
             "SIP_LOCAL_ADDRESS": "127.0.0.1",
             "LOG_LEVEL": "INFO",
         }
+
+    def _stop_redis(self) -> None:
+        self._redis.close()
+        if self.redis_set is None:
+            self.redis_server.stop()
 
     def _dispatch(self, name: str, env: dict[str, str], host: Host | None) -> tuple[PoolProcess, Address]:
         process = self._spawn(name, "dispatcher", self._settings() | env, host)
@@ -195,6 +217,10 @@ class Pool:
     def live_workers(self) -> list[Event]:
         """Returns the workers whose processes are there now."""
         return [worker for worker in self.workers() if alive(int(worker["pid"]))]
+
+    def supervisor_of(self, worker: Event) -> PoolProcess:
+        """Returns the supervisor of a worker's pod."""
+        return next(each for each in self.supervisors if worker in each.events("worker.ready"))
 
     def kill_dispatcher(self, index: int = 0) -> None:
         """Kills a dispatcher; returns when it is gone."""
@@ -243,6 +269,48 @@ class Pool:
         with RawCaller(*self._addresses[dispatcher], source) as caller:
             until(lambda: caller.options() == 200, START_S, "OPTIONS is not answered 200")
 
+    def workers_seen_by(self, dispatcher: int = 0) -> int:
+        """Returns how many workers this dispatcher takes to be fit for a call, by its log."""
+        changes = [
+            event.get("workers", event.get("ready"))
+            for event in self.dispatchers[dispatcher].events()
+            if event.get("event") in ("dispatcher.listening", "dispatcher.workers")
+        ]
+        return int(changes[-1] or 0)
+
+    def wait_until_seen(self, workers: int) -> None:
+        """Returns once every dispatcher sees so many workers that are fit for a call."""
+        for number, process in enumerate(self.dispatchers):
+            if process.running:
+                until(lambda number=number: self.workers_seen_by(number) == workers, START_S, self.tails)  # type: ignore[misc]
+
+    def wait_until_reached(self) -> None:
+        """Returns once no worker is cut off from Voice Live any more."""
+        until(lambda: not any(worker.cut_off for worker in self._look(look.workers)), START_S, self.tails)
+
+    def registered(self) -> list[str]:
+        """Returns the ids of the workers in the table."""
+        return [worker.worker_id for worker in self._look(look.workers)]
+
+    def dispatcher_id(self, dispatcher: int) -> str:
+        """Returns the id by which operators know a dispatcher."""
+        pid = self.dispatchers[dispatcher].pid
+        return next(row.dispatcher_id for row in self._look(look.dispatchers) if row.pid == pid)
+
+    def quota(self) -> Quota:
+        """Returns what is left of the one resource there is."""
+        [quota] = self._look(look.quotas)
+        return quota
+
+    def _look(self, at: "Callable[[redis.asyncio.Redis], Coroutine[Any, Any, T]]") -> T:
+        """Returns what operators see."""
+
+        async def see() -> T:
+            async with connect(self.redis_server.url) as redis:
+                return await at(redis)
+
+        return asyncio.run(see())
+
     def order_faults(self, **order: Any) -> None:
         """Has the simulator commit faults from now on."""
         self.voice_live.order_faults(**order)
@@ -263,6 +331,63 @@ class Pool:
         for key in self._redis.scan_iter(match=keys.slots(WorkerId("*"))):
             calls |= {call.decode() for call in cast(set[bytes], self._redis.smembers(key))}
         return calls
+
+    def left(self) -> dict[str, Any]:
+        """Returns what is taken, owed or waited for right now, by its key in Redis; empty is a pool at rest."""
+        redis = self._redis
+        found: dict[str, Any] = {
+            keys.lapses(): redis.zrange(keys.lapses(), 0, -1),
+            keys.loads(): redis.hgetall(keys.loads()),
+            keys.sessions(): redis.hgetall(keys.sessions()),
+            keys.orphans(): redis.zrange(keys.orphans(), 0, -1),
+            keys.orphan_leases(): redis.hkeys(keys.orphan_leases()),
+        }
+        patterns = (keys.call(CallId("*")), keys.slots(WorkerId("*")), keys.waiting("*"), keys.polls("*"))
+        found |= {key.decode(): True for pattern in patterns for key in redis.scan_iter(match=pattern)}
+        return {key: value for key, value in found.items() if value}
+
+    def assert_recorded(
+        self, call_ids: Iterable[CallId], moved: Iterable[CallId] = (), timeout_s: float = SETTLE_S
+    ) -> None:
+        """Fails unless each of these calls has exactly one record within that time.
+
+        Calls that have `moved` from a dead worker to a living one have two: each worker that had a call leaves one.
+        """
+        expected = sorted([*call_ids, *moved])
+
+        def recorded() -> list[CallId]:
+            return sorted(record.call_id for record in self.records() if record.call_id in expected)
+
+        until(lambda: recorded() == expected, timeout_s, lambda: f"{recorded()}, not {expected}\n{self.tails()}")
+
+    def assert_settled(self, call_ids: Iterable[CallId], moved: Iterable[CallId] = ()) -> None:
+        """Fails unless soon all of these calls are recorded, and nothing in the pool is left behind."""
+        self.assert_recorded(call_ids, moved)
+        until(lambda: not self.left(), SETTLE_S, lambda: f"left: {self.left()}\n{self.tails()}")
+        until(lambda: not self.sessions(running=True), SETTLE_S, lambda: f"sessions are left\n{self.tails()}")
+
+    def operate(self, name: CommandName, *wanted: str, everything: bool = False) -> list[Outcome]:
+        """Has workers and dispatchers, by id or pod, or all that are alive, carry out a command of an operator's."""
+
+        async def run() -> list[Outcome]:
+            async with connect(self.redis_server.url) as redis:
+                return await act.run(redis, name, await targets.processes(redis, wanted, everything=everything))
+
+        return asyncio.run(run())
+
+    def hang_up(self, call_id: CallId) -> None:
+        """Hangs up a call as an operator does."""
+
+        async def run() -> list[Outcome]:
+            async with connect(self.redis_server.url) as redis:
+                return await act.run(redis, CommandName.HANGUP, await targets.calls(redis, [call_id]))
+
+        [outcome] = asyncio.run(run())
+        assert outcome.result is Result.DONE, f"{outcome}\n{self.tails()}"
+
+    def endings(self, call_id: CallId) -> list[str]:
+        """Returns why a call ended (CallEnd), in the order of its records: two once it has moved to another worker."""
+        return [record.reason for record in self.records(call_id)]
 
     def worker_of(self, call_id: str) -> Event:
         """Returns the `worker.ready` event of the worker that holds a call."""
@@ -314,8 +439,7 @@ class Pool:
             process.close()
         if self.relay:
             self.relay.close()
-        self._redis.close()
-        self.redis_server.stop()
+        self._stop_redis()
         assert not failures, "\n".join(failures)
 
 
@@ -327,7 +451,11 @@ def running_pool(
 
     `workers` are those of each pod, `simulator` are options of its simulator, `env` is for all dispatchers and workers.
     """
-    pool = Pool(directory, env, simulator)
+    with RedisSet(directory) if layout.sentinels else nullcontext() as redis_set:
+        yield from _run(Pool(directory, env, simulator, redis_set), layout, workers)
+
+
+def _run(pool: Pool, layout: Layout, workers: int) -> Iterator[Pool]:
     try:
         if layout.relay:
             pool.start_relay()
@@ -340,6 +468,14 @@ def running_pool(
         pool.wait_until_idle()
     finally:
         pool.end()
+
+
+def _client(server: RedisServer, redis_set: RedisSet | None) -> "Redis":
+    """Returns a client of the Redis there is, or of the set's master of the moment."""
+    if redis_set is None:
+        return Redis.from_url(server.url)
+    sentinel = Sentinel(redis_set.sentinels)  # type: ignore[no-untyped-call]
+    return cast("Redis", sentinel.master_for(MASTER_NAME))  # type: ignore[no-untyped-call]
 
 
 def until(happened: Callable[[], bool], timeout_s: float, failure: str | Callable[[], str]) -> None:

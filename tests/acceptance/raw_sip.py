@@ -8,6 +8,7 @@ import secrets
 import select
 import socket
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -60,11 +61,7 @@ class RawCaller:
 
     def invite(self, *headers: str) -> bytes:
         """Returns this caller's INVITE, the same bytes every time; send it as often as wanted."""
-        sdp = "\r\n".join(
-            ["v=0", f"o=- 1 1 IN IP4 {self._host}", "s=-", f"c=IN IP4 {self._host}", "t=0 0",
-             "m=audio 40000 RTP/AVP 0 8", "a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000", "a=sendrecv", ""]
-        )  # fmt: skip
-        return self._request("INVITE", self._uri, 1, [*headers, "Content-Type: application/sdp"], sdp)
+        return self._request("INVITE", self._uri, 1, [*headers, "Content-Type: application/sdp"], self._sdp())
 
     def cancel(self) -> bytes:
         """Returns the CANCEL of that INVITE (RFC 3261 section 9.1)."""
@@ -80,7 +77,15 @@ class RawCaller:
 
     def bye(self, response: Response, to: tuple[str, int] | None = None) -> None:
         """Ends the call that `response`, its 200 OK, began."""
-        self._in_dialog("BYE", 2, response, to)
+        self._in_dialog("BYE", 3, response, to)
+
+    def reinvite(self, response: Response, to: tuple[str, int] | None = None) -> None:
+        """Offers the same again within the call that `response` began; its answer is to be acknowledged."""
+        self._in_dialog("INVITE", 2, response, to, ["Content-Type: application/sdp"], self._sdp())
+
+    def ack_again(self, response: Response, to: tuple[str, int] | None = None) -> None:
+        """Acknowledges the answer to a re-INVITE."""
+        self._in_dialog("ACK", 2, response, to)
 
     def options(self) -> int:
         """Returns the status that OPTIONS is answered with, 0 for silence."""
@@ -112,11 +117,25 @@ class RawCaller:
     def _host(self) -> str:
         return self._own.partition(":")[0]
 
-    def _in_dialog(self, method: str, cseq: int, response: Response, to: tuple[str, int] | None) -> None:
+    def _sdp(self) -> str:
+        return "\r\n".join(
+            ["v=0", f"o=- 1 1 IN IP4 {self._host}", "s=-", f"c=IN IP4 {self._host}", "t=0 0",
+             "m=audio 40000 RTP/AVP 0 8", "a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000", "a=sendrecv", ""]
+        )  # fmt: skip
+
+    def _in_dialog(
+        self,
+        method: str,
+        cseq: int,
+        response: Response,
+        to: tuple[str, int] | None,
+        headers: Sequence[str] = (),
+        body: str = "",
+    ) -> None:
         self._branch = "z9hG4bK" + secrets.token_hex(6)
         routes = [f"Route: {route}" for route in reversed(_RECORD_ROUTE.findall(response.text))]
         contact = _header(response, _CONTACT)
-        self.send(self._request(method, contact, cseq, routes, to=_header(response, _TO_TAG)), to)
+        self.send(self._request(method, contact, cseq, [*routes, *headers], body, _header(response, _TO_TAG)), to)
 
     def _request(
         self, method: str, uri: str, cseq: int, headers: list[str] | None = None, body: str = "", to: str = ""

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bench import bargein, dispatch, latency, reconnect, rollover
+from bench import bargein, dispatch, failover, latency, overload, reconnect, rollover
+from bench.chaos import run as chaos
 from bench.progress import Progress
 from bench.rig import RigError, rig
 
@@ -113,6 +114,36 @@ async def test_dispatch_places_what_is_offered(tmp_path: Path) -> None:
     assert result.steps[-1].calls == 20
     assert result.steps[-1].failed == 0
     assert 0 < result.invite_ms.p50 <= result.invite_ms.max
+
+
+@pytest.mark.timeout(300)
+async def test_chaos_strikes_calls_and_finds_every_invariant_kept(tmp_path: Path) -> None:
+    result = (await chaos.run(chaos.Options(seconds=20.0, seed=3), tmp_path, Progress(quiet=True))).as_json()
+    assert not result["broken"], json.dumps(result["findings"], indent=1)
+    assert result["calls"] == 80 and result["records"] > 0
+    assert result["faults"] == sum(result["faults_by_kind"].values()) > 0
+    assert sum(result["endings"].values()) == 80
+
+
+@pytest.mark.timeout(300)
+async def test_failover_kills_a_dispatcher_and_no_call_notices(tmp_path: Path) -> None:
+    options = failover.Options(seconds=20.0, rate=5.0)
+    result = (await failover.run(options, tmp_path, Progress(quiet=True))).as_json()
+    assert result["failed_calls"] == 0, json.dumps(result, indent=1)
+    assert result["kills"] == 2 and result["calls"] == 200
+    assert result["ways"]["proxy set"]["tried_another"] > 0
+
+
+@pytest.mark.timeout(300)
+async def test_overload_sees_refusals_and_a_pool_that_is_full_again(tmp_path: Path) -> None:
+    options = overload.Options(seconds=12.0, capacity=6)
+    result = (await patiently(lambda where: overload.run(options, where, Progress(quiet=True)), tmp_path)).as_json()
+    assert result["answered"] >= 6 and result["failed"] == 0
+    assert set(result["refused"]) == {"503"}
+    assert result["answered"] + result["refused"]["503"] == result["calls"]
+    assert 0 < result["refusal_p50_ms"] <= result["refusal_p99_ms"] <= result["refusal_max_ms"]
+    assert 15 < result["rtp_spacing_p99_ms"] <= result["rtp_spacing_max_ms"]
+    assert result["full_again"]
 
 
 async def test_a_rig_gives_the_cores_back(tmp_path: Path) -> None:
