@@ -14,7 +14,7 @@ import structlog
 from dispatcher.agents import AgentDirectory
 from dispatcher.notices import Notices
 from dispatcher.offers import LeaseStore, Offers
-from dispatcher.placing import Placing, Refused, Taken
+from dispatcher.placing import Left, Placing, Refused
 from dispatcher.sip.actions import Address, Find, GiveUp, Order, Orphan, Place, Release, Report, Settled
 from dispatcher.sip.proxy import Proxy, ProxySettings
 from dispatcher.table import Table, TableSource, address_of
@@ -214,7 +214,9 @@ class Dispatcher:
             placing = Placing(self._offers, place, demands, now_ms() - waited_ms)
             self._placings[place.number] = placing
             outcome = await placing.run(
-                self._settings.queue_wait_s, lambda: self._driver.run(partial(self._proxy.waiting, place))
+                self._settings.queue_wait_s,
+                waiting=lambda: self._driver.run(partial(self._proxy.waiting, place)),
+                taken=lambda: self._driver.run(partial(self._proxy.taken, place)),
             )
         except Exception:
             log.exception("dispatcher.placement_failed", call_id=place.call_id)
@@ -225,7 +227,7 @@ class Dispatcher:
         match outcome:
             case Refused():
                 self._driver.run(partial(self._proxy.no_room, place, reason=outcome.reason))
-            case Taken():
+            case Left():
                 self._driver.run(partial(self._proxy.taken, place))
             case offer:
                 self._driver.run(partial(self._proxy.placed, place, offer))

@@ -19,7 +19,7 @@ ELSEWHERE_S = 1.0
 """An offer of another replica that no worker has claimed by then is taken over: that replica is dead."""
 
 HELD_S = HEARTBEAT_TTL_S + 1.5
-"""Longest wait for a slot that a silent worker holds: until it is known to be dead, and reaped."""
+"""Longest watch over a call that a worker holds without a word to us: until it is known to be dead, and reaped."""
 
 RELEASE_S = 1.0
 """Longest wait for a worker that has answered 503 to give back its lease, which it does at about the same time."""
@@ -39,8 +39,8 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A worker has the call already, through another replica."""
+class Left:
+    """The call is left to the replica that a worker answers."""
 
 
 class Placing:
@@ -53,22 +53,27 @@ class Placing:
         self._invite_at_ms = invite_at_ms
         self._given_up = asyncio.Event()
         self._in_line = False
+        self._taken = False
         self._tries = 0
 
     def give_up(self) -> None:
         """The caller waits no longer: `run` ends soon."""
         self._given_up.set()
 
-    async def run(self, line_limit_s: float, waiting: Callable[[], None]) -> Offer | Taken | Refused:
-        """Returns what came of it; `waiting` is called when the caller begins to wait in line."""
+    async def run(
+        self, line_limit_s: float, waiting: Callable[[], None], taken: Callable[[], None]
+    ) -> Offer | Left | Refused:
+        """Returns what came of it.
+
+        `waiting` is called when the caller begins to wait in line, `taken` when a worker is seen to have the call
+        through another replica. It is watched for a while: if it dies, or gives the call back, there is an offer.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not self._given_up.is_set():
             waited_s = loop.time() - began
             try:
                 return await self._offers.make(self._place, self._demands, self._invite_at_ms)
-            except CallTaken:
-                return Taken()
             except NoCapacity:
                 return await self._refuse("no_capacity")
             except NoQuota as error:
@@ -82,9 +87,15 @@ class Placing:
                 if waited_s > ELSEWHERE_S:
                     return self._take_over(elsewhere)
                 await self._pause(self._next_pause_s())
-            except LeaseLost:
-                if waited_s > (HELD_S if self._place.silent else RELEASE_S):
-                    return Taken() if self._place.silent else Refused("no_capacity")
+            except (CallTaken, LeaseLost) as held:
+                if isinstance(held, LeaseLost) and not self._place.silent:
+                    if waited_s > RELEASE_S:
+                        return Refused("no_capacity")
+                elif waited_s > HELD_S:
+                    return Left()
+                elif isinstance(held, CallTaken) and not self._taken:
+                    self._taken = True
+                    taken()
                 await self._pause(self._next_pause_s())
         return await self._refuse("caller_cancelled")
 

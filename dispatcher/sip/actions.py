@@ -35,8 +35,8 @@ class Send:
 class Place:
     """Find a worker for a call.
 
-    To be answered with `Proxy.placed`, `Proxy.taken` or `Proxy.no_room`, sooner or later, once, unless `GiveUp` comes
-    first; before that perhaps with `Proxy.waiting`.
+    To be answered with `Proxy.placed` or `Proxy.no_room`, sooner or later, once, unless `GiveUp` comes first; before
+    that perhaps with `Proxy.waiting`, or with `Proxy.taken`, after which no other answer has to follow.
     """
 
     number: int

@@ -111,6 +111,8 @@ class Call:
     def placed(self, request: Request, offer: Offer, now: float) -> None:
         """Offers the call, which came as `request`, to the worker that was found."""
         self._give_up_silent(now)
+        self._layer.alarms.cancel(self, _FORGET)
+        self.elsewhere = False
         self._offer = offer
         self._tried |= {offer.lease.worker_id}
         self._layer.report(
@@ -127,8 +129,9 @@ class Call:
             self._forward(request, offer, now)
 
     def taken(self, now: float) -> None:
-        """Leaves the call to the replica that its worker answers. That may yet be this one."""
-        self._layer.report("call.taken", call_id=self.call_id)
+        """Leaves the call to the replica that its worker answers. That may yet be this one: the question stays open."""
+        if not self.elsewhere:
+            self._layer.report("call.taken", call_id=self.call_id)
         self._server.trying(now)
         self.elsewhere = True
         self._layer.alarms.set(self, _FORGET, now + FORGET_S)
@@ -155,6 +158,7 @@ class Call:
     def gone(self) -> None:
         """Called when the server transaction has terminated."""
         self._calls.forget(self)
+        self._close_question()
         if self._silent:
             self._silent.drop()
 
@@ -296,6 +300,9 @@ class Call:
     def _stop_waiting(self) -> None:
         self._layer.alarms.cancel_all(self)
         self._branch = None
+        self._close_question()
+
+    def _close_question(self) -> None:
         if self._calls.close(self._question):
             self._layer.act(GiveUp(self._question))
 

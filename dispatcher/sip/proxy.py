@@ -109,10 +109,15 @@ class Proxy:
         return self._layer.take_actions()
 
     def taken(self, place: Place, now: float) -> list[Action]:
-        """Tells that a worker has claimed the call's lease, as another replica offered it."""
-        call = self._calls.close(place.number)
+        """Tells that a worker has claimed the call's lease, as another replica offered it.
+
+        The question stays open: the worker may die, and the call be placed after all.
+        """
+        call = self._calls.asker(place.number)
         if call:
             call.taken(now)
+        else:
+            self._layer.act(GiveUp(place.number))
         return self._layer.take_actions()
 
     def waiting(self, place: Place, now: float) -> list[Action]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dispatcher.offers import OfferedElsewhere
-from dispatcher.placing import ELSEWHERE_S, HELD_S, RELEASE_S, Placing, Refused, Taken
+from dispatcher.placing import ELSEWHERE_S, HELD_S, RELEASE_S, Left, Placing, Refused
 from dispatcher.sip.actions import Address, Offer, Place
 from shared.agents.demands import Demands
 from shared.errors import CallTaken, LeaseLost, NoCapacity, NoQuota
@@ -48,6 +48,7 @@ class Script:
         self.asked = 0
         self.left_line = 0
         self.rang = 0
+        self.taken = 0
 
     async def make(self, place: Place, demands: Demands, invite_at_ms: int) -> Offer:
         self.asked += 1
@@ -65,6 +66,9 @@ class Script:
     def ring(self) -> None:
         self.rang += 1
 
+    def take(self) -> None:
+        self.taken += 1
+
 
 def play(script: Script, *, silent: bool = False, line_s: float = 10.0, give_up_at_s: float | None = None) -> Any:
     """Returns what came of a call, and when."""
@@ -74,7 +78,7 @@ def play(script: Script, *, silent: bool = False, line_s: float = 10.0, give_up_
         loop = asyncio.get_running_loop()
         if give_up_at_s is not None:
             loop.call_at(give_up_at_s, placing.give_up)
-        return await placing.run(line_s, script.ring), loop.time()
+        return await placing.run(line_s, script.ring, script.take), loop.time()
 
     return _run(story())
 
@@ -93,7 +97,6 @@ def test_an_offer_at_once_is_an_offer() -> None:
     [
         (NoCapacity("full"), Refused("no_capacity")),
         (NoQuota("the line is full"), Refused("no_quota")),
-        (CallTaken("claimed"), Taken()),
     ],
 )
 def test_what_waiting_does_not_change_is_said_at_once(answer: Exception, outcome: object) -> None:
@@ -134,8 +137,8 @@ def test_a_caller_who_gives_up_leaves_the_line_at_once() -> None:
 def test_a_call_that_another_replica_offers_is_left_to_it_until_that_is_dead() -> None:
     taken = Script(*[OfferedElsewhere(LEASE)] * 3, CallTaken("claimed"))
     outcome, at_s = play(taken)
-    assert outcome == Taken()
-    assert at_s < 0.5
+    assert outcome == Left()
+    assert taken.taken == 1
     outcome, at_s = play(Script(OfferedElsewhere(LEASE)))
     assert outcome == OFFER
     assert ELSEWHERE_S < at_s < ELSEWHERE_S + 0.5
@@ -152,5 +155,16 @@ def test_a_worker_that_refused_the_call_is_given_a_moment_to_let_go_of_it() -> N
 
 def test_a_silent_worker_that_holds_the_call_is_waited_for_until_it_would_be_known_to_be_dead() -> None:
     outcome, at_s = play(Script(LeaseLost("claimed")), silent=True)
-    assert outcome == Taken()
+    assert outcome == Left()
     assert HELD_S < at_s < HELD_S + 0.5
+
+
+def test_a_worker_that_has_the_call_through_another_replica_is_watched_until_it_would_be_known_to_be_dead() -> None:
+    alive = Script(CallTaken("claimed"))
+    outcome, at_s = play(alive)
+    assert outcome == Left()
+    assert HELD_S < at_s < HELD_S + 0.5
+    dead = Script(*[CallTaken("claimed")] * 5, OFFER)
+    outcome, at_s = play(dead)
+    assert outcome == OFFER
+    assert (alive.taken, dead.taken) == (1, 1)

@@ -208,9 +208,24 @@ def test_a_taken_call_gets_100_and_nothing_final() -> None:
     assert stage.got(CALLER) == ["482 INVITE"]
     stage.wait(32.0)
     assert (stage.got(CALLER), stage.proxy.transactions, stage.proxy.wakes_at()) == ([], 0, None)
-    assert (stage.released, stage.given_up) == ([], [])
+    assert (stage.released, stage.given_up) == ([], [1])
     stage.send(invite())
     assert len(stage.places) == 1
+
+
+def test_a_taken_call_is_offered_after_all_when_its_worker_turns_out_to_be_dead() -> None:
+    stage = Stage()
+    stage.send(invite())
+    still_open = stage.places[0]
+    stage.taken()
+    stage.take(CALLER)
+    stage.places.append(still_open)
+    stage.place("w2")
+    invited = stage.one("w2")
+    stage.worker_sends("w2", response(invited, 200))
+    assert stage.got(CALLER) == ["200 INVITE"]
+    stage.wait(40.0)
+    assert stage.got(CALLER) == []
 
 
 def test_the_answer_to_a_taken_call_passes_as_a_copy() -> None:
