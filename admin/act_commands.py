@@ -59,7 +59,7 @@ def undrain(targets: tuple[str, ...], everything: bool, yes: bool, as_json: bool
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("call_ids", nargs=-1)
-@click.option("--worker", metavar="WORKER", help="All calls of this worker.")
+@click.option("--worker", metavar="WORKER", help="All calls of one worker: its id, or how it begins.")
 @click.option("--all", "everything", is_flag=True, help="All calls of the pool.")
 @_yes_option
 @_json_option
@@ -68,7 +68,7 @@ def hangup(call_ids: tuple[str, ...], worker: str | None, everything: bool, yes:
     from admin.operations import targets
 
     if sum((bool(call_ids), worker is not None, everything)) != 1:
-        raise click.UsageError("name calls, or --worker, or --all")
+        raise click.UsageError("name one of CALL_IDS, --worker and --all")
     _carry_out(
         CommandName.HANGUP,
         lambda redis: targets.calls(redis, call_ids, worker=worker, everything=everything),
@@ -91,7 +91,10 @@ def transfer(call_id: str, target: str, as_json: bool) -> None:
 @click.argument("text")
 @_json_option
 def say(call_id: str, text: str, as_json: bool) -> None:
-    """Have the agent of a running call say TEXT, word for word."""
+    """Have the agent of a running call say TEXT, word for word, as soon as nobody speaks.
+
+    It does not wait for that: what the caller heard is in the call's record.
+    """
     _one_call(CommandName.SAY, call_id, text, as_json)
 
 
@@ -99,7 +102,7 @@ def _processes(name: CommandName, wanted: Sequence[str], everything: bool, yes: 
     from admin.operations import targets
 
     if bool(wanted) == everything:
-        raise click.UsageError("name targets, or --all")
+        raise click.UsageError("name either TARGETS or --all")
     _carry_out(name, lambda redis: targets.processes(redis, wanted, everything=everything), yes=yes, as_json=as_json)
 
 

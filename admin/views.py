@@ -4,7 +4,9 @@ They ask nobody and have no telephone number in them. `now_ms` is Unix time in m
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -53,7 +55,7 @@ def dispatcher_view(dispatchers: Iterable[Dispatcher]) -> Table:
 
 def running_view(calls: Iterable[RunningCall], now_ms: int) -> Table:
     """Returns running calls."""
-    table = make_table("call", "state", "agent", "worker", "resource", "from", ">age", ">talking")
+    table = make_table("call", "state", "agent", "worker", "resource", "peer", ">age", ">talking")
     for call in calls:
         age = _span(now_ms - call.invite_at_ms)
         talking = _span(now_ms - call.answered_at_ms) if call.answered_at_ms else ""
@@ -74,7 +76,7 @@ def running_call_view(call: RunningCall, now_ms: int) -> Table:
         "agent": call.agent,
         "worker": call.worker_id,
         "resource": _resource(call.resource),
-        "from": call.peer,
+        "peer": call.peer,
     }
     for name, value in lines.items():
         if value:
@@ -107,7 +109,7 @@ def event_view(events: Iterable[Event]) -> Table:
     table.show_header = False
     table.columns[1].min_width = 18
     for event in events:
-        about = "  ".join(f"{name}={value}" for name, value in event.about.items())
+        about = "  ".join(f"{name}={_value(name, value)}" for name, value in event.about.items())
         table.add_row(Text(local_time(event.at_ms), style="dim"), _event_name(event.event), _plain(about))
     return table
 
@@ -121,6 +123,8 @@ def totals_line(totals: Totals) -> Text:
     if totals.silent:
         line.append(f", {totals.silent} silent", style="red")
     line.append(f"   dispatchers {totals.dispatchers}", style="not bold" if totals.dispatchers else "red")
+    if totals.dispatchers_draining:
+        line.append(f", {totals.dispatchers_draining} draining", style="yellow")
     if totals.waiting:
         line.append(f"   callers waiting {totals.waiting}", style="yellow")
     return line
@@ -136,12 +140,30 @@ def outcome_view(outcomes: Iterable[Outcome]) -> Table:
     return table
 
 
-def record_view(records: Sequence[CallRecord], *, headings: bool = True) -> Table:
+def record_view(records: Sequence[CallRecord], *, headings: bool = True) -> RenderableType:
     """Returns call records; without headings they go on below a table that was printed before."""
+    return _Records(records, headings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """Call records as a table, whose columns stand below each other where the terminal is wide enough for it."""
+
+    records: Sequence[CallRecord]
+    headings: bool
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        table = _record_table(self.records)
+        table.show_header = self.headings
+        table.columns[1].no_wrap = True  # an id that is broken cannot be copied
+        if options.max_width >= sum(_RECORD_WIDTHS) + 2 * (len(_RECORD_WIDTHS) - 1):
+            for column, width in zip(table.columns, _RECORD_WIDTHS, strict=True):
+                column.min_width = width
+        yield table
+
+
+def _record_table(records: Iterable[CallRecord]) -> Table:
     table = make_table("came", "call", "agent", "worker", "result", "reason", ">to answer", ">talked", ">cost")
-    table.show_header = headings
-    for column, width in zip(table.columns, _RECORD_WIDTHS, strict=True):
-        column.min_width = width
     for record in records:
         answered = record.answered_at_ms
         to_answer = f"{answered - record.invite_at_ms:,} ms" if answered else ""
@@ -161,7 +183,7 @@ def record_view(records: Sequence[CallRecord], *, headings: bool = True) -> Tabl
 
 
 _RECORD_WIDTHS = (19, 20, 10, 16, 9, 19, 9, 9, 10)
-"""At least so many columns, so that what is printed later stands below its heading."""
+"""At least so wide, so that what is printed later stands below its heading; narrow terminals would cut columns off."""
 
 _BAD_EVENTS = ("worker.lost", "dispatcher.lost", "call.refused", "resource.throttled")
 
@@ -181,6 +203,10 @@ def _event_name(name: str) -> Text:
 def _plain(text: str) -> Text:
     """Returns what others wrote, without markup and without anything that a terminal would act on."""
     return Text(printable(text), overflow="fold")
+
+
+def _value(name: str, value: str) -> str:
+    return _resource(value) if name == "resource" else value
 
 
 def _resource(name: str) -> str:

@@ -18,6 +18,9 @@ from shared.messages import Command, CommandName, CommandReply, CommandState
 
 log = structlog.get_logger()
 
+SAY_MAX = 2_000
+"""Longest text to be said: two minutes and a half, and not more than a playout holds (180 s)."""
+
 LISTEN_RETRY_S = 1.0
 
 
@@ -102,6 +105,8 @@ class CommandLoop:
             case CommandName.SAY:
                 if not command.argument.strip():
                     raise CommandFailed("there is nothing to say")
+                if len(command.argument) > SAY_MAX:
+                    raise CommandFailed(f"that is longer than {SAY_MAX} characters")
                 self._call(command).say(command.argument)
             case CommandName.TRANSFER:
                 call = self._call(command)

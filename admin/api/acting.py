@@ -23,6 +23,9 @@ TARGETS_MAX = 1000
 TEXT_MAX = 2000
 """Characters to be said: about two minutes of speech."""
 
+DESTINATION_MAX = 2000
+"""Characters of where a call is transferred to: as in the agent file."""
+
 router = APIRouter(prefix="/v1", responses=problems.documented(401, 403, 404, 409, 422, 429, 503, 504))
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -47,7 +50,7 @@ class Processes(Wanted):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if bool(self.targets) == self.all:
-            raise ValueError("name targets, or all")
+            raise ValueError("name either targets or all")
         return self
 
 
@@ -62,14 +65,14 @@ class Calls(Wanted):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if sum((bool(self.calls), self.worker is not None, self.all)) != 1:
-            raise ValueError("name calls, or a worker, or all")
+            raise ValueError("name one of calls, worker and all")
         return self
 
 
 class Transfer(Wanted):
     """Where to."""
 
-    target: Id = Field(
+    target: Annotated[str, StringConstraints(min_length=1, max_length=DESTINATION_MAX)] = Field(
         description="The name of one of the agent's transfers, or a sip:, sips: or tel: URI.", examples=["desk"]
     )
 
@@ -115,7 +118,7 @@ async def transfer(redis: TheRedis, caller: Operator, call_id: AnId, wanted: Tra
 
 @router.post("/calls/{call_id}/say", tags=["calls"])
 async def say(redis: TheRedis, caller: Operator, call_id: AnId, wanted: Say) -> Outcome:
-    """Have the agent of a running call say something."""
+    """Have the agent of a running call say something; answered when the agent has been told."""
     return await _one_call(redis, caller, CommandName.SAY, call_id, wanted.text)
 
 

@@ -105,10 +105,17 @@ def _problem_of(error: Exception) -> Problem:
         case ControlUnavailable():
             return Problem(503, "redis-unavailable", f"Redis does not answer ({error})", headers={"Retry-After": "2"})
         case RequestValidationError():
-            errors = [{"at": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors()]
-            return Problem(422, "invalid", "; ".join(f"{each['at']}: {each['message']}" for each in errors[:5]))
+            return Problem(422, "invalid", "; ".join(map(_complaint, error.errors()[:5])))
         case HTTPException():
             kind = {404: "not-found", 413: "too-long"}.get(error.status_code, "refused")
             return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
         case _:
             return Problem(500, "internal", "this is in the server's log")
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    """Returns where a request is wrong, and how; never what was sent."""
+    message = error["msg"]
+    if error["type"] == "model_attributes_type":  # a body that was not announced as JSON comes as bytes
+        message = "must be a JSON object, sent with Content-Type: application/json"
+    return f"{'.'.join(map(str, error['loc']))}: {message}"

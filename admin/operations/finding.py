@@ -28,6 +28,8 @@ def only(what: str, prefix: str, known: Mapping[str, T]) -> T:
     """Returns what has this id, or the one thing whose id begins so; raises NotFound and Ambiguous."""
     if prefix in known:
         return known[prefix]
+    if not prefix:
+        raise NotFound(f"there is no {what} without an id")
     ids = [each for each in known if each.startswith(prefix)]
     if not ids:
         raise NotFound(f"there is no {what} {prefix}")

@@ -211,6 +211,7 @@ class Totals(Shape):
     draining: int
     silent: int = Field(description="Workers that were not heard of lately.")
     dispatchers: int = Field(description="Dispatchers that are alive.")
+    dispatchers_draining: int = Field(description="Of these, those that refuse new calls.")
     calls: int = Field(description="Slots taken, those of workers that have just fallen silent too.")
     capacity: int = Field(description="Slots of those workers that are alive and neither starting nor draining.")
     waiting: int = Field(description="Callers that wait for a Voice Live resource.")
@@ -226,6 +227,7 @@ class Totals(Shape):
             draining=sum(worker.state is WorkerState.DRAINING for worker in alive),
             silent=len(workers) - len(alive),
             dispatchers=sum(dispatcher.alive for dispatcher in dispatchers),
+            dispatchers_draining=sum(dispatcher.alive and dispatcher.draining for dispatcher in dispatchers),
             calls=sum(worker.leased for worker in workers),
             capacity=sum(worker.capacity for worker in ready),
             waiting=sum(quota.waiting for quota in quotas),

@@ -4,6 +4,7 @@ It opens no connection.
 """
 
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -45,6 +46,8 @@ class WebhookSettings(RedisSettings):
             raise ValueError("is not a URL") from None
         if url.scheme not in ("https", "http") or not url.hostname:
             raise ValueError("must be a URL that starts with https:// or http://")
+        if url.scheme == "http" and not _is_here(url.hostname):
+            raise ValueError("must start with https:// beyond this machine")
         return value
 
     @field_validator("webhook_secret")
@@ -74,3 +77,10 @@ class WebhookSettings(RedisSettings):
     def wants(self, event: str) -> bool:
         """Says whether events of this name are delivered."""
         return any(fnmatchcase(event, pattern) for pattern in self.webhook_events)
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -35,7 +35,7 @@ class RunningCalls:
         rows: list[CallRow] = []
         for first in range(0, len(call_ids), PAGE):
             rows += await self._read([CallId(call_id.decode()) for call_id in call_ids[first : first + PAGE]])
-        return sorted(rows, key=lambda row: row.lease.invite_at_ms)
+        return sorted(rows, key=lambda row: (row.lease.invite_at_ms, row.lease.call_id))
 
     async def find(self, call_id: CallId) -> CallRow | None:
         """Returns one call, None when it holds no lease."""

@@ -18,6 +18,7 @@ from multidict import CIMultiDictProxy
 from redis.asyncio import Redis
 
 from admin.api.access import FAILURES_BURST, REQUESTS_BURST
+from admin.api.acting import DESTINATION_MAX
 from admin.api.frame import BODY_MAX
 from admin.api.tokens import Role, mint
 from shared.control import keys
@@ -29,6 +30,8 @@ from tests.redis_server import RedisServer
 
 READ, READ_LINE = mint("reader", Role.READ)
 OPERATE, OPERATE_LINE = mint("operator", Role.OPERATE)
+
+LONG_URI = "sip:desk@pbx.example?Subject=".ljust(DESTINATION_MAX, "x")
 
 START_S = 30.0
 
@@ -162,6 +165,7 @@ async def test_what_operators_have_done_is_done_and_logged(api: Api, redis: Redi
             ("/v1/undrain", {"targets": ["pod-b", "front"], "confirm": True}),
             ("/v1/calls/0a/say", {"text": "Hello."}),
             ("/v1/calls/0a/transfer", {"target": "desk"}),
+            ("/v1/calls/0a/transfer", {"target": LONG_URI}),
             ("/v1/calls/1a/hangup", None),
             ("/v1/hangup", {"worker": "pod-b-0", "confirm": True}),
         ):
@@ -171,12 +175,14 @@ async def test_what_operators_have_done_is_done_and_logged(api: Api, redis: Redi
             assert {outcome["result"] for outcome in outcomes} == {"done"}
     assert ("say", ONE, "0aaaaaaaaaaaaaaaaaaa", "Hello.") in pool.done
     assert ("transfer", ONE, "0aaaaaaaaaaaaaaaaaaa", "desk") in pool.done
+    assert ("transfer", ONE, "0aaaaaaaaaaaaaaaaaaa", LONG_URI) in pool.done
     assert ("hangup", OTHER, "2aaaaaaaaaaaaaaaaaaa", "") in pool.done
     await api.await_audit(("operator", "hangup", "9bbbbbbbbbbbbbbbbbbb", "done"))
     assert ("operator", "drain", ONE, "done") in api.audit()
     assert ("operator", "undrain", FRONT, "done") in api.audit()
     assert "Hello." not in json.dumps(api.log)
     assert "desk" not in json.dumps(api.log)
+    assert "pbx.example" not in json.dumps(api.log)
 
 
 async def test_readers_have_nothing_done(api: Api, redis: Redis) -> None:
@@ -225,6 +231,7 @@ ERRORS: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/v1/hangup", {"calls": ["x"], "all": True}, 422, "invalid"),
     ("POST", "/v1/calls/0a/say", {"text": " "}, 422, "invalid"),
     ("POST", "/v1/calls/0a/say", {"text": "+4930" * 2000}, 422, "invalid"),
+    ("POST", "/v1/calls/0a/transfer", {"target": "sip:+4930" + "0" * DESTINATION_MAX}, 422, "invalid"),
     ("POST", "/v1/calls/0a/say", {"text": "x" * BODY_MAX}, 413, "too-long"),
     ("GET", "/v1/events?since=yesterday", None, 422, "invalid"),
     ("GET", "/v1/records?count=0", None, 422, "invalid"),
@@ -240,6 +247,14 @@ async def test_errors_are_problem_details(api: Api, redis: Redis) -> None:
         assert headers["Content-Type"] == "application/problem+json"
         assert problem["request_id"] == headers["X-Request-Id"]
         assert "+4930" not in json.dumps(problem)
+
+
+async def test_a_body_that_is_not_announced_as_json_is_told_how(api: Api) -> None:
+    headers = {"Authorization": f"Bearer {OPERATE}", "Content-Type": "application/x-www-form-urlencoded"}
+    async with api.session.post(f"{api.url}/v1/drain", data='{"all": true}', headers=headers) as response:
+        problem = await response.json(content_type=None)
+    assert (problem["status"], problem["type"]) == (422, "urn:voicepool:problem:invalid")
+    assert problem["detail"] == "body: must be a JSON object, sent with Content-Type: application/json"
 
 
 async def test_a_request_id_is_taken_over_when_it_is_one(api: Api) -> None:

@@ -27,6 +27,7 @@ def test_events_are_chosen_by_patterns() -> None:
     [
         ("WEBHOOK_URL", "example.com/hook"),
         ("WEBHOOK_URL", "ftp://example.com/"),
+        ("WEBHOOK_URL", "http://example.com/hook"),
         ("WEBHOOK_URL", "https://"),
         ("WEBHOOK_URL", "https://example.com:port/"),
         ("WEBHOOK_URL", "https://www..example.com/"),
