@@ -3,7 +3,7 @@
 VOICEPOOL = .venv/bin/voicepool
 
 .DEFAULT_GOAL = help
-.PHONY: help run test check bench setup clean clean-cache
+.PHONY: help run test check bench chaos setup clean clean-cache
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -21,6 +21,9 @@ check: ## lint, formatting, types, import rules: what any of them finds, all at 
 
 bench: setup ## measure everything on two idle cores, 45 minutes; writes bench/RESULTS.md, results.json and pictures
 	@.venv/bin/python -m bench all
+
+chaos: setup ## ten minutes of calls and faults on a whole pool, and whether all holds (SECONDS=60 SEED=2)
+	@.venv/bin/python -m bench chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 setup: ## install what is missing: system packages, .venv, pjproject (PYTHON=python3.12 chooses the interpreter)
 	@scripts/setup

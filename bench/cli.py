@@ -1,7 +1,7 @@
 """The benchmarks' command line: reads options, runs, prints.
 
 It measures nothing itself. Tables go to standard output, progress to standard error; exit code 1 says that a
-measurement could not be made, and why.
+measurement could not be made, and why, or that what must always hold did not.
 """
 
 import json
@@ -23,14 +23,17 @@ from bench import (
     churn,
     density,
     dispatch,
+    failover,
     latency,
     machine,
+    overload,
     reconnect,
     report,
     rollover,
     suite,
 )
 from bench.baselines import BASELINES
+from bench.chaos import run as chaos
 from bench.load.clips import ClipError
 from bench.load.rtp import RtpLoadError
 from bench.medians import median_of
@@ -197,6 +200,52 @@ def rollover_command(as_json: bool, **options: Any) -> None:
     _measure("rollover", once, 1, as_json)
 
 
+@main.command("chaos")
+@click.option(
+    "--seconds", default=600.0, show_default=True, type=click.FloatRange(10, 86_400), help="How long calls come."
+)
+@_SEED
+@_JSON
+def chaos_command(as_json: bool, **options: Any) -> None:
+    """Random calls and random faults on a whole pool; exit code 1 when an invariant does not hold."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await chaos.run(chaos.Options(**options), directory, progress)).as_json()
+
+    _judge("chaos", once, as_json, lambda result: not result["broken"])
+
+
+@main.command("failover")
+@click.option(
+    "--seconds", default=180.0, show_default=True, type=click.FloatRange(20, 86_400), help="For each of two ways."
+)
+@click.option("--rate", default=20.0, show_default=True, type=click.FloatRange(0.1, 100), help="Calls per second.")
+@_SEED
+@_JSON
+def failover_command(as_json: bool, **options: Any) -> None:
+    """Dispatchers that are killed under calls: by proxy set and behind one port; exit code 1 when a call fails."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await failover.run(failover.Options(**options), directory, progress)).as_json()
+
+    _judge("failover", once, as_json, lambda result: not result["failed_calls"])
+
+
+@main.command("overload")
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(5, 3600), help="Length of the burst.")
+@click.option(
+    "--capacity", default=overload.CAPACITY, show_default=True, type=click.IntRange(1, 500), help="Slots of the pool."
+)
+@_JSON
+def overload_command(as_json: bool, **options: Any) -> None:
+    """Three times the calls there is room for: RTP of those in progress, how fast the others are refused."""
+
+    async def once(directory: Path, progress: Progress) -> Result:
+        return (await overload.run(overload.Options(**options), directory, progress)).as_json()
+
+    _measure("overload", once, 1, as_json)
+
+
 @main.command("all")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 99), help="Medians of these.")
 @click.option("--into", default="bench", show_default=True, type=click.Path(file_okay=False, path_type=Path))
@@ -219,7 +268,7 @@ def report_command(into: Path) -> None:
     report.write(json.loads((into / "results.json").read_text("utf-8")), into)
 
 
-def _measure(name: str, once: Callable[[Path, Progress], Awaitable[Result]], runs: int, as_json: bool) -> None:
+def _measure(name: str, once: Callable[[Path, Progress], Awaitable[Result]], runs: int, as_json: bool) -> Result:
     async def all_runs(directory: Path, progress: Progress) -> Result:
         results = []
         for number in range(runs):
@@ -228,7 +277,21 @@ def _measure(name: str, once: Callable[[Path, Progress], Awaitable[Result]], run
             results.append(await once(subdirectory(directory, f"run{number}"), progress))
         return {**median_of(results), "runs": runs, "machine": machine.describe()}
 
-    _print(name, _run(all_runs), as_json)
+    result = _run(all_runs)
+    _print(name, result, as_json)
+    return result
+
+
+def _judge(
+    name: str,
+    once: Callable[[Path, Progress], Awaitable[Result]],
+    as_json: bool,
+    holds: Callable[[Result], bool],
+) -> None:
+    """Measures and prints; exit code 1 says that what is to hold does not."""
+    result = _measure(name, once, 1, as_json)
+    if not holds(result):
+        sys.exit(1)
 
 
 def _run(work: Callable[[Path, Progress], Awaitable[Result]]) -> Result:

@@ -62,6 +62,9 @@ def tables(name: str, result: Result) -> list[Table]:
         "bargein": lambda: [bargein_table(result)],
         "reconnect": lambda: [reconnect_table(result)],
         "rollover": lambda: [rollover_table(result)],
+        "chaos": lambda: [chaos_table(result), fault_table(result), *finding_tables(result)],
+        "failover": lambda: [failover_table(result), *failure_tables(result)],
+        "overload": lambda: [overload_table(result)],
     }
     if name != "all":
         return makers[name]()
@@ -242,6 +245,92 @@ def churn_table(result: Result) -> Table:
         rows.append([name.removesuffix("_mb"), f"{figure['start']:g} {unit}", f"{figure['end']:g} {unit}"])
     title = f"Churn: {result['calls_per_s']:.0f} calls/s for {result['seconds']:.0f} s"
     return Table(title, ["what", ">start", ">end"], rows)
+
+
+def chaos_table(result: Result) -> Table:
+    """Returns what came of calls under faults; the first rows must be 0."""
+    rows = [
+        [name, str(result[key])]
+        for name, key in (
+            ("leases left over", "leaked_leases"),
+            ("calls on two workers at once", "double_assignments"),
+            ("calls without record", "calls_without_record"),
+            ("leases with two records", "duplicate_records"),
+            ("calls lost on workers that nobody harmed", "calls_lost_elsewhere"),
+            ("calls lost with their worker", "calls_lost_with_worker"),
+            ("faults", "faults"),
+            ("calls", "calls"),
+            ("records", "records"),
+        )
+    ]
+    rows += [[f"... {ending}", str(count)] for ending, count in result["endings"].items()]
+    rows += [[f"not answered: {cause}", str(count)] for cause, count in result["failed_setups"].items()]
+    rows += [[f"left over: {kind}", str(count)] for kind, count in result["left_over"].items()]
+    for name, key, unit in (("worker killed -> caller released", "released_s", "s"), ("RTP gap", "rtp_gap_ms", "ms")):
+        if figure := result[key]:
+            rows.append([f"{name}, p50 and max", f"{figure['p50']} / {figure['max']} {unit}"])
+    title = f"Chaos: {result['seconds']:.0f} s, seed {result['seed']}, {'BROKEN' if result['broken'] else 'all holds'}"
+    return Table(title, ["what", ">value"], rows)
+
+
+def fault_table(result: Result) -> Table:
+    """Returns how often which fault was committed."""
+    rows = [[kind, str(count)] for kind, count in result["faults_by_kind"].items()]
+    return Table("Faults", ["fault", ">times"], rows)
+
+
+def finding_tables(result: Result) -> list[Table]:
+    """Returns a table for each call that broke an invariant: the faults around it, and what the logs say of it."""
+    return [
+        Table(
+            f"{finding['broken']}: call {finding['call_id']}, {finding['what']}",
+            ["what happened"],
+            [[line] for line in (*finding["faults"], *finding["log"])],
+        )
+        for finding in result["findings"]
+    ]
+
+
+def failover_table(result: Result) -> Table:
+    """Returns what calls noticed of dispatchers that died."""
+    keys = ("calls", "failed_calls", "kills", "sent_again", "tried_another")
+    rows = [
+        [name, *(str(way[key]) for key in keys), *_milliseconds(way["setup_ms"])]
+        for name, way in result["ways"].items()
+    ]
+    title = f"Failover: 3 dispatchers, {result['rate']:.0f} calls/s for {result['seconds']:.0f} s each"
+    headings = ["way", *(f">{key.replace('_', ' ')}" for key in keys), ">INVITE -> 200, p50", ">p95", ">max"]
+    return Table(title, headings, rows)
+
+
+def failure_tables(result: Result) -> list[Table]:
+    """Returns a table for each call that failed: what the logs say of it."""
+    return [
+        Table(
+            f"{name}: call {failure['call_id']}, {failure['why']}",
+            ["what happened"],
+            [[line] for line in failure["log"]],
+        )
+        for name, way in result["ways"].items()
+        for failure in way["failures"]
+    ]
+
+
+def overload_table(result: Result) -> Table:
+    """Returns what calls in progress and refused ones noticed of an overload."""
+    rows = [
+        ["calls offered", f"{result['calls']:.0f}"],
+        ["... answered", f"{result['answered']:.0f}"],
+        *([f"... refused with {status}", f"{count:.0f}"] for status, count in result["refused"].items()),
+        ["... failed", f"{result['failed']:.0f}"],
+        ["RTP spacing of calls in progress, p99", f"{result['rtp_spacing_p99_ms']:.2f} ms"],
+        ["INVITE -> refusal, p50", f"{result['refusal_p50_ms']:.2f} ms"],
+        ["... p99", f"{result['refusal_p99_ms']:.2f} ms"],
+        ["... max", f"{result['refusal_max_ms']:.2f} ms"],
+        ["calls at once afterwards, all answered", "yes" if result["full_again"] else "no"],
+    ]
+    title = f"Overload: three times the {result['capacity']:.0f} slots for {result['seconds']:.0f} s"
+    return Table(title, ["what", ">value"], rows)
 
 
 def audio_table(result: Result) -> Table:

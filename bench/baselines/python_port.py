@@ -240,6 +240,7 @@ class GatewayCall(Call):
             telephone=NoTelephone(),
             timeline=Timeline(),
             open_connection=self._gateway.open_connection,
+            spend=lambda tokens: None,
             connect_timeout_s=CONNECT_TIMEOUT_S,
             run_tool=run_no_tool,
             filler=b"",

@@ -24,6 +24,9 @@ CHUNKS_MAX = 64
 
 CONNECT_TIMEOUT_S = 5.0
 
+BACKLOG = 128
+"""Connections that the kernel keeps until they are accepted."""
+
 _CONTROL_TIMEOUT_S = 10.0
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time: closing sends RST, whatever is unsent is dropped
 
@@ -43,11 +46,11 @@ class Relay:
         self._delay_s = 0.0
         self._moving = asyncio.Event()
         self._moving.set()
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        await self._listen()
+        self._listen()
         return self
 
     async def __aexit__(
@@ -70,9 +73,11 @@ class Relay:
 
     async def cut(self) -> None:
         """Resets all connections and refuses new ones."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
+        await asyncio.sleep(0)  # a connection that was accepted last begins, so that it can end
         for connection in self._connections:
             connection.cancel()
         if self._connections:
@@ -82,20 +87,28 @@ class Relay:
         """Passes everything on at once again, on the same port; what a frozen relay has taken is delivered."""
         self._delay_s = 0.0
         self._moving.set()
-        if self._server is None:
-            await self._listen()
+        if self._listening is None:
+            self._listen()
 
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accepted, self.host, self.port, limit=CHUNK_BYTES)
-        self.port = int(self._server.sockets[0].getsockname()[1])
+    def _listen(self) -> None:
+        # Not asyncio's server: on Python 3.11 one that is closed in the moment of accepting leaves a connection behind.
+        self._listening = listening = socket.create_server((self.host, self.port), backlog=BACKLOG)
+        listening.setblocking(False)
+        self.port = int(listening.getsockname()[1])
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.create_task(self._carry(reader, writer), name="relayed connection")
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            accepted, _ = listening.accept()
+        except OSError:
+            return  # it has been given up again
+        connection = asyncio.create_task(self._carry(accepted), name="relayed connection")
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, accepted: socket.socket) -> None:
         """Runs one connection until either side ends it, or it is cut."""
+        reader, writer = await asyncio.open_connection(sock=accepted, limit=CHUNK_BYTES)
         writers = [writer]
         try:
             await self._moving.wait()
@@ -139,6 +152,8 @@ class Relay:
             due, data = await waiting.get()
             await asyncio.sleep(due - loop.time())
             await self._moving.wait()
+            if writer.is_closing():  # uvloop has no error of its own for this
+                raise ConnectionResetError("the receiver is gone")
             writer.write(data)
             await writer.drain()
             waiting.task_done()
@@ -201,6 +216,7 @@ class RelayThread:
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.run_until_complete(asyncio.sleep(0))  # transports close in the turn after
         self._loop.close()
 
 

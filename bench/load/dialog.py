@@ -47,13 +47,15 @@ class Dialog:
         self.body = ""
         """The SDP answer."""
         self.marks_ns: dict[str, int] = {}
-        """Unix time in ns of: invite (first sent), trying, ringing, answered, bye (sent or received), ended."""
+        """Unix time in ns of: invite (first sent), trying, ringing, answered or refused, bye (either way), ended."""
         self.retransmissions = 0
         """How often the INVITE was sent again, wherever to."""
         self.tried: list[UdpAddress] = []
         """Where the INVITE was sent, in turn."""
         self.forks = 0
         """How many more dialogs its INVITE has made; each was ended at once."""
+        self.byes = 0
+        """How many addresses our BYE was sent to, in turn."""
         self.ended = asyncio.Event()
         """Set once the call is over; never for a call that was refused."""
         self.end_reason = ""
@@ -76,7 +78,8 @@ class Dialog:
                 self._attempt()
                 await self.decided.wait()
         except TimeoutError:
-            raise Refused(self, 408, "no answer in time") from None
+            if not self.decided.is_set():  # an answer that has arrived in the same moment counts
+                raise Refused(self, 408, "no answer in time") from None
         finally:
             self.retransmissions = sum(attempt.transaction.retransmissions for attempt in self._attempts)
             if not self.decided.is_set():
@@ -93,7 +96,12 @@ class Dialog:
             return 481
         self.marks_ns.setdefault("bye", time.time_ns())
         silence_s = self._caller.dispatchers.silence_s
-        answer = await ask(self._caller, "BYE", leg.write_bye, leg.targets, timeout_s, silence_s)
+
+        def write(branch: str) -> bytes:
+            self.byes += 1
+            return leg.write_bye(branch)
+
+        answer = await ask(self._caller, "BYE", write, leg.targets, timeout_s, silence_s)
         self._end("caller")
         return answer.status if answer else 408
 
@@ -149,7 +157,7 @@ class Dialog:
         elif message.status < 300:
             self._establish(message, received_ns)
         else:
-            self._refuse(attempt, message)
+            self._refuse(attempt, message, received_ns)
 
     def _failed(self, attempt: "_Attempt", failure: Failure) -> None:
         if attempt is not self._attempts[-1] or self.decided.is_set():
@@ -160,7 +168,7 @@ class Dialog:
         elif failure is Failure.SILENT:  # where there is nowhere else to go, an ICMP error is no reason to give up
             self._decide(0, failure)
 
-    def _refuse(self, attempt: "_Attempt", message: Message) -> None:
+    def _refuse(self, attempt: "_Attempt", message: Message, received_ns: int) -> None:
         """Acknowledges a final response other than 2xx, each time it comes (RFC 3261 section 17.1.1.3)."""
         ack = self.request("ACK", _INVITE_CSEQ, attempt.branch, message.first("to"), self._uri)
         self._caller.send_request(ack, attempt.transaction.target)
@@ -169,6 +177,7 @@ class Dialog:
         if message.status == 503 and self._left and not self._abandoned:
             self._attempt()
         else:
+            self.marks_ns["refused"] = received_ns
             self._decide(message.status, message.start[12:])
 
     def _establish(self, message: Message, received_ns: int) -> None:

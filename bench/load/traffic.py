@@ -76,14 +76,26 @@ class CallResult:
     """Further dialogs that its INVITE has made."""
     bye_status: int = 0
     """What our BYE was answered with: 408 for silence, 0 when we sent none."""
+    byes: int = 0
+    """How many addresses our BYE was sent to, in turn."""
     hung_up_by: str = ""
     """`caller`, or `peer` with the Reason header of its BYE."""
     marks_ns: Mapping[str, int] = field(default_factory=dict)
-    """Unix time in ns of: invite, trying, ringing, answered, bye, ended."""
+    """Unix time in ns of: invite, trying, ringing, answered or refused, bye, ended."""
     packets: int = 0
     """RTP packets received between answer and end."""
     longest_gap_ms: float | None = None
     """Longest time without RTP between answer and end; None when no RTP was sent."""
+
+    @property
+    def was_hung_up(self) -> bool:
+        """Whether our BYE has ended the call.
+
+        Answered with 200; or, sent again to another dispatcher because the first one died on it (RFC 3263 section 4.3),
+        with what a worker says that had got it from the first: 481, or 500 for a CSeq that is not new (RFC 3261
+        section 12.2.2).
+        """
+        return self.bye_status == 200 or (self.byes > 1 and self.bye_status in (481, 500))
 
 
 def plan(
@@ -213,6 +225,7 @@ def _result(planned: Plan, dialog: Dialog, outcome: Outcome, why: str = "", bye_
         retransmissions=dialog.retransmissions,
         forks=dialog.forks,
         bye_status=bye_status,
+        byes=dialog.byes,
         hung_up_by=dialog.end_reason,
         marks_ns=dict(dialog.marks_ns),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -170,3 +171,26 @@ async def test_silence_is_no_status(sides: Sides) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((HOST, 0))
         assert await sides.caller.options(HOST, silent.getsockname()[1], timeout_s=0.01) == 0
+
+
+async def test_an_answer_in_the_moment_of_giving_up_counts() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as peer:
+        peer.bind((HOST, 0))
+        address = peer.getsockname()
+        async with SipCaller.open(HOST) as caller:
+            dialog = caller.dialog(*address)
+            calling = asyncio.create_task(dialog.invite(OFFER, timeout_s=0.05))
+            data, source = await caller.loop.sock_recvfrom(peer, 65536)
+            _, *lines = data.decode().partition("\r\n\r\n")[0].split("\r\n")
+            kept = [
+                f"{line};tag=theirs" if line.startswith("To:") else line
+                for line in lines
+                if not line.startswith(("Contact", "Content"))
+            ]
+            contact = f"Contact: <sip:{address[0]}:{address[1]}>"
+            answer = "\r\n".join(["SIP/2.0 200 OK", *kept, contact, "", ""])
+            peer.sendto(answer.encode(), source)
+            time.sleep(0.1)  # noqa: ASYNC251 both the answer and the end of patience are there when the loop goes on
+            await calling
+            assert dialog.status == 200
+            assert (await caller.loop.sock_recv(peer, 65536)).startswith(b"ACK ")
