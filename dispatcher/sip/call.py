@@ -12,6 +12,7 @@ from dispatcher.sip.actions import Address, GiveUp, Offer, Place, Release
 from dispatcher.sip.branch import Branch, Failure
 from dispatcher.sip.flow import Flow, FlowTokens
 from dispatcher.sip.forwarding import Forwarded, lease_header, onward
+from dispatcher.sip.grammar import tag_of
 from dispatcher.sip.layer import Layer, ServerTransaction
 from dispatcher.sip.message import Request, Response, header
 from dispatcher.sip.uri import retarget
@@ -54,6 +55,10 @@ class Calls:
     def has(self, request: Request) -> bool:
         """Whether another copy of this INVITE, which came another way, is a call already."""
         return _invite_key(request) in self._by_invite
+
+    def of(self, response: Response) -> "Call | None":
+        """Returns the call whose INVITE this answers, over whatever way it went to the worker."""
+        return self._by_invite.get((response.call_id, tag_of(response.first[b"from"]), response.cseq))
 
     def begin(self, request: Request, reply_to: Address, now: float) -> None:
         """Starts a call."""
@@ -136,6 +141,16 @@ class Call:
         self.elsewhere = True
         self._layer.alarms.set(self, _FORGET, now + FORGET_S)
 
+    def answered_elsewhere(self, response: Response, now: float) -> bool:
+        """Passes on what the worker answered to another copy of the INVITE; False when nobody waits for it here."""
+        request = self._server.request
+        if not self.elsewhere or request is None:
+            return False
+        self._server.respond(response.status, response.back_along(request), now)
+        if response.status >= 200:
+            self._stop_waiting()
+        return True
+
     def waiting(self, now: float) -> None:
         """Lets the caller hear it ring while the call waits for its turn."""
         self._server.answer(180, now, self._layer.identity.contact)
@@ -179,6 +194,12 @@ class Call:
                 self._server.respond(response.status, response.without_top_via(), now)
         elif response.status == 503 or (self._cancelled and response.status != 487):
             self._next(f"answered {response.status}", now, silent=False)
+        elif response.status == 482:
+            # The worker has got the INVITE over another replica, from a caller who then came to this one. It answers
+            # there, and what nobody acknowledges comes here as a copy.
+            self._stop_waiting()
+            self.taken(now)
+            self._place(silent=True)
         elif response.status == 403 and self._offer and self._offer.lease.provisional:
             # The worker could not enter the lease: Redis is back, and has another one for this call. It will be found.
             self._tried -= {self._offer.lease.worker_id}

@@ -29,12 +29,13 @@ class Copies:
         """Whether a response is to a request that a replica of this pool forwarded."""
         return self._layer.seal.holds(response.via.branch, response.call_id)
 
-    def pass_on(self, response: Response, source: Address) -> bool:
+    def pass_on(self, response: Response, source: Address, *, ended_here: bool) -> bool:
         """Sends a response of ours back along its Vias; False when it may not go there.
 
-        Late ones to this replica's own requests go no further, but for 2xx: to those each side holds on.
+        Late ones to requests of a call that is known here (`ended_here`) go no further, but for 2xx: to those each side
+        holds on. What this address asked for before it was restarted is not late.
         """
-        late = self._layer.identity.sent(response)
+        late = self._layer.identity.sent(response) and ended_here
         if response.status == 100 or (late and not 200 <= response.status < 300):
             return False
         to = _previous_hop(response)

@@ -155,6 +155,12 @@ class Response(Message):
         between = [header(b"Via", b", ".join(others))] if others else []
         return render(self.start, [*self.headers[:index], *between, *self.headers[index + 1 :]], self.body)
 
+    def back_along(self, request: Request) -> bytes:
+        """Returns the message as it answers this copy of the request, which took another way here."""
+        vias = [header for header in request.headers if header[0] == b"via"]
+        others = [header for header in self.headers if header[0] != b"via"]
+        return render(self.start, [*vias, *others], self.body)
+
 
 def header(name: bytes, value: bytes) -> Header:
     """Returns a header of our own."""

@@ -183,9 +183,16 @@ class Proxy:
             return
         if self._copies.is_ours(response):
             self._copies.rename(response)
-            if self._layer.receive_response(response, now) or self._copies.pass_on(response, source):
+            if self._layer.receive_response(response, now) or self._pass_on(response, source, now):
                 return
         self._layer.report("sip.stray_response", source=source.host, status=response.status)
+
+    def _pass_on(self, response: Response, source: Address, now: float) -> bool:
+        """Sends the answer to another replica's copy of a request on its way; False when it has none."""
+        call = self._calls.of(response) if response.cseq_method == b"INVITE" else None
+        if call and self.workers.has_host(source.host) and call.answered_elsewhere(response, now):
+            return True
+        return self._copies.pass_on(response, source, ended_here=call is not None)
 
     def _malformed(self, error: Malformed, source: Address, served: bool) -> None:
         self._layer.report("sip.malformed", source=source.host, reason=str(error))

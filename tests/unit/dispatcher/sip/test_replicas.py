@@ -16,6 +16,7 @@ from tests.unit.dispatcher.ladder import (
     invite,
     request,
     response,
+    summary,
 )
 
 COPIER = Address("udp", WORKERS["w1"].host, 41000)
@@ -174,7 +175,7 @@ def test_a_2xx_that_comes_after_everything_was_forgotten_still_passes() -> None:
     stage.worker_sends("w1", response(invited, 200))
     assert stage.got(CALLER) == ["200 INVITE"]
     stage.worker_sends("w1", response(invited, 486))
-    assert stage.got(CALLER) == []
+    assert stage.got(CALLER) == ["486 INVITE"], "who was restarted in the middle of the call could not know, either"
 
 
 def test_an_answer_to_a_worker_passes_through_the_replica_it_happens_to_come_to() -> None:
@@ -226,6 +227,24 @@ def test_a_taken_call_is_offered_after_all_when_its_worker_turns_out_to_be_dead(
     assert stage.got(CALLER) == ["200 INVITE"]
     stage.wait(40.0)
     assert stage.got(CALLER) == []
+
+
+def test_a_caller_who_came_to_another_replica_with_a_new_branch_is_answered_there() -> None:
+    first, second = pair()
+    invited = offered(first)
+    answer = response(invited, 200)
+    second.send(invite(branch="z9hG4bKsecond"))
+    second.place("w1")
+    again = second.one("w1")
+    assert branch_of(again) != branch_of(invited)
+    second.worker_sends("w1", response(again, 482))
+    assert second.got(CALLER) == ["100 INVITE"]
+    assert second.places[0].silent, "if that worker dies, the call is offered after all"
+    second.send(answer, COPIER)
+    passed = second.one(CALLER)
+    assert summary(passed) == "200 INVITE"
+    assert "z9hG4bKsecond" in header_of(passed, "Via")
+    assert second.given_up == [second.places[0].number]
 
 
 def test_the_answer_to_a_taken_call_passes_as_a_copy() -> None:
