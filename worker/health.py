@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import structlog
 
-from shared.control.keys import HEARTBEAT_INTERVAL_S
 from shared.messages import WorkerHealth
 
 log = structlog.get_logger()
@@ -32,9 +31,6 @@ garbage, which would take the only worker of a pool out for nothing."""
 
 GOOD_PERIODS = 3
 """Good periods in a row after which a worker is late no more: one that is overloaded does not come and go."""
-
-PERIOD_MIN_S = HEARTBEAT_INTERVAL_S / 2
-"""What is shorter is no period: heartbeats are sent out of turn, too, and one pause must not be two bad periods."""
 
 SAMPLES_MAX = 1200
 """A minute of them, for when nobody asks: Redis is away, or the SIP stack does not answer. Full: the oldest go."""
@@ -71,7 +67,6 @@ class Health:
         self._due = 0.0
         self._lags_s: deque[float] = deque(maxlen=SAMPLES_MAX)
         self._since, self._cpu_s = time.monotonic(), time.process_time()
-        self._latest = WorkerHealth()
 
     def start(self) -> None:
         """Begins to measure."""
@@ -88,12 +83,10 @@ class Health:
     def take(self) -> WorkerHealth:
         """Returns lag, late ticks and CPU time of the period that ends now, and judges them.
 
-        Before PERIOD_MIN_S the period goes on, and what is returned is the one before.
+        Periods are about as long as each other: one pause must not be two bad ones.
         """
         now, cpu_s = time.monotonic(), time.process_time()
-        elapsed_s = now - self._since
-        if elapsed_s < PERIOD_MIN_S:
-            return self._latest
+        elapsed_s = max(now - self._since, 1e-9)
         if self._timer is not None:
             self._look()  # a tick that is overdue counts with what it has missed so far
         worst_ms = round(1000 * max(self._lags_s, default=0.0), 2)
@@ -108,10 +101,9 @@ class Health:
         cpu_percent = round(100 * (cpu_s - self._cpu_s) / elapsed_s, 1)
         self._since, self._cpu_s = now, cpu_s
         self._lags_s.clear()
-        self._latest = WorkerHealth(
+        return WorkerHealth(
             loop_lag_ms=worst_ms, loop_lag_p99_ms=p99_ms, cpu_percent=cpu_percent, late_ticks=late_ticks, late=late
         )
-        return self._latest
 
     def _tick(self) -> None:
         self._look()

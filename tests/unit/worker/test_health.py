@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from worker import health as module
 from worker.health import (
     BAD_PERIODS,
     GOOD_PERIODS,
     INTERVAL_S,
     LOOP_LATE_MS,
-    PERIOD_MIN_S,
     Health,
     Lateness,
     TakeTicks,
@@ -29,12 +27,6 @@ BLOCKED_S = 0.2
 
 Period = tuple[float, int, int]
 PERIODS = st.tuples(st.floats(0, 200), st.integers(0, 100), st.integers(0, 100))
-
-
-@pytest.fixture
-def short_periods(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call of `take` ends a period."""
-    monkeypatch.setattr(module, "PERIOD_MIN_S", 0.0)
 
 
 def judged(*periods: Period) -> list[bool]:
@@ -66,7 +58,6 @@ async def blocked_for(seconds: float) -> None:
         await asyncio.sleep(0)  # the overdue tick comes in
 
 
-@pytest.mark.usefixtures("short_periods")
 async def test_a_loop_that_was_blocked_shows_it_once() -> None:
     health = await started(clock())
     await blocked_for(BLOCKED_S)
@@ -77,7 +68,6 @@ async def test_a_loop_that_was_blocked_shows_it_once() -> None:
     assert 0 < first.loop_lag_p99_ms < first.loop_lag_ms
 
 
-@pytest.mark.usefixtures("short_periods")
 async def test_a_block_counts_before_the_loop_has_turned_and_not_again_afterwards() -> None:
     health = await started(clock())
     time.sleep(BLOCKED_S)  # noqa: ASYNC251
@@ -89,7 +79,6 @@ async def test_a_block_counts_before_the_loop_has_turned_and_not_again_afterward
     assert second.loop_lag_ms < LOOP_LATE_MS
 
 
-@pytest.mark.usefixtures("short_periods")
 async def test_a_loop_that_is_never_blocked_is_in_time() -> None:
     health = await started(clock((PERIOD_TICKS, 0, 20_000_000)))
     await asyncio.sleep(5 * INTERVAL_S)
@@ -99,7 +88,6 @@ async def test_a_loop_that_is_never_blocked_is_in_time() -> None:
     assert (taken.late, taken.late_ticks) == (False, 0)
 
 
-@pytest.mark.usefixtures("short_periods")
 async def test_cpu_time_is_that_of_the_process() -> None:
     health = Health(clock())
     begin = time.process_time()
@@ -108,7 +96,6 @@ async def test_cpu_time_is_that_of_the_process() -> None:
     assert health.take().cpu_percent > 0
 
 
-@pytest.mark.usefixtures("short_periods")
 async def test_who_has_not_begun_to_measure_is_not_late() -> None:
     health = Health(clock())
     time.sleep(2 * LOOP_LATE_MS / 1000)  # noqa: ASYNC251 (starting a worker takes longer than that)
@@ -132,21 +119,6 @@ def test_the_p99_leaves_one_moment_of_a_hundred(lags_s: list[float]) -> None:
     assert beyond_s == pytest.approx(min(0.01, sum(lags_s)))
 
 
-async def test_what_is_asked_for_out_of_turn_is_no_period_and_its_figures_go_into_the_next() -> None:
-    health = Health(clock((PERIOD_TICKS, 7, 45_000_000)))
-    health.start()
-    time.sleep(BLOCKED_S)  # noqa: ASYNC251
-    early = health.take()
-    time.sleep(PERIOD_MIN_S - BLOCKED_S)  # noqa: ASYNC251
-    taken = health.take()
-    health.stop()
-    assert (early.loop_lag_ms, early.late_ticks) == (0.0, 0)
-    assert taken.loop_lag_ms >= 1000 * (PERIOD_MIN_S - INTERVAL_S) - 1
-    assert taken.late_ticks == 7
-    assert health.take() == taken
-
-
-@pytest.mark.usefixtures("short_periods")
 async def test_getting_late_and_being_in_time_again_are_one_line_each() -> None:
     slow, slower = (PERIOD_TICKS, 3, 31_000_000), (PERIOD_TICKS, 5, 45_000_000)
     health = Health(clock(slow, slower, slow))
