@@ -46,7 +46,7 @@ class NoQuota(VoicePoolError):
 
 
 class CallTaken(VoicePoolError):
-    """A worker carries the call already, through another dispatcher: this one has nothing to do for it."""
+    """A worker carries the call already, through another dispatcher, or has carried it: nothing is to be done here."""
 
 
 class LeaseLost(VoicePoolError):

@@ -235,18 +235,13 @@ def _told_doubles(events: Iterable[Event]) -> list[Finding]:
 
 
 def _without_record(admissions: Sequence[Admission], records: Sequence[CallRecord]) -> list[Finding]:
-    taken = Counter((each.call_id, each.worker_id) for each in admissions)
-    kept = Counter((each.call_id, each.worker_id) for each in records)
-    begun = {(each.call_id, each.worker_id): each.begin_ms for each in admissions}
+    """A call has one record, of the last worker that had it; one before may have been seen before it was taken back."""
+    kept = {record.call_id for record in records}
+    last = {each.call_id: each for each in admissions}
     return [
-        Finding(
-            Broken.NO_RECORD,
-            call_id,
-            f"{worker_id} had it {times} times: {kept[call_id, worker_id]} records",
-            begun[call_id, worker_id],
-        )
-        for (call_id, worker_id), times in taken.items()
-        if kept[call_id, worker_id] < times
+        Finding(Broken.NO_RECORD, call_id, f"{each.worker_id} had it", each.begin_ms)
+        for call_id, each in last.items()
+        if call_id not in kept
     ]
 
 

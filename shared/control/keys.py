@@ -34,6 +34,10 @@ Without it the first reap after an outage would take every worker, which could n
 RELEASED_TTL_S = 3600.0
 """How long a lease is remembered as released: longer than a process that was cut off takes to come back or to die."""
 
+OVER_TTL_S = 40.0
+"""How long a call is remembered as over: longer than a copy of its INVITE may be around, which is 64*T1, 32 s
+(RFC 3261 section 17.1.1.2)."""
+
 RECORDS_MAX = 10_000
 """Call records kept in the stream; older ones are trimmed."""
 
@@ -150,7 +154,8 @@ def lapses() -> str:
 
 def call(call_id: CallId) -> str:
     """Hash of the one lease the call holds: `lease_id`, `worker_id`, packed `lease`, `offered_at_ms`, `resource`,
-    `state` (offered or claimed), and `answered` once the answer was told as an event.
+    `state` (offered or claimed), `answered` once the answer was told as an event, and `supersedes`, the stream id of
+    the record that a worker left which had the call before.
 
     One key per call, so that no call can hold two leases. Written by acquire, or by claim, renew and register for what
     Redis had forgotten; dies with release, replacement or reap.
@@ -166,6 +171,16 @@ def released(lease_id: LeaseId) -> str:
     return f"{_POOL}:released:{lease_id}"
 
 
+def over(call_id: CallId) -> str:
+    """Says of a call that has a record whether it has ended for good: `final` when it was answered, or its caller
+    waits no more; else the stream id of that record, which is taken back when another worker gets the call.
+
+    Written with the record by release and reap, read by acquire and claim; dies with the next claim, or OVER_TTL_S
+    after the record, or after the last acquire that found it not to be final.
+    """
+    return f"{_POOL}:over:{call_id}"
+
+
 def watched() -> str:
     """Redis time in ms since which somebody has reaped without a gap. Written and read by reap; lives WATCH_TTL_S."""
     return f"{_POOL}:watched"
@@ -174,8 +189,8 @@ def watched() -> str:
 def records() -> str:
     """Stream of packed CallRecords, field `record`.
 
-    Written by release and reap, read by Records; never dies, trimmed to about RECORDS_MAX with every record, and by
-    age with every reap.
+    Written by release and reap, read by Records; an entry may die with the next claim of its call (`over`), the stream
+    never: it is trimmed to about RECORDS_MAX with every record, and by age with every reap.
     """
     return f"{_POOL}:records"
 
@@ -276,13 +291,13 @@ def answers(command_id: str) -> str:
 
 
 def of_worker(worker_id: WorkerId) -> list[str]:
-    """Returns KEYS[1] to KEYS[6] of every script that takes or gives back slots of this worker."""
-    return [registrations(), loads(), lapses(), sessions(), events(), slots(worker_id)]
+    """Returns KEYS[1] to KEYS[7] of every script that takes or gives back slots of this worker."""
+    return [registrations(), loads(), lapses(), sessions(), events(), slots(worker_id), records()]
 
 
 def of_lease(call_id: CallId, lease_id: LeaseId) -> list[str]:
-    """Returns the two keys such a script needs for each lease."""
-    return [call(call_id), released(lease_id)]
+    """Returns the three keys such a script needs for each lease."""
+    return [call(call_id), released(lease_id), over(call_id)]
 
 
 def of_resources(names: Iterable[str]) -> list[str]:

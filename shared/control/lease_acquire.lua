@@ -1,30 +1,36 @@
 -- Takes a slot of one worker and a session of one resource for a call, in place of an offer that went nowhere if one is named.
 -- KEYS[1] registrations   KEYS[2] loads    KEYS[3] lapses
--- KEYS[4] sessions        KEYS[5] events   KEYS[6] slots of the worker
--- KEYS[7] call            KEYS[8] released of the replaced lease, or of the new one
--- KEYS[9] slots of the replaced lease's worker, or of the new one
--- KEYS[10] workers        KEYS[11] states  KEYS[12] budgets
--- KEYS[13..] for each resource: waiting, polls
+-- KEYS[4] sessions        KEYS[5] events   KEYS[6] slots of the worker   KEYS[7] records
+-- KEYS[8] call            KEYS[9] released of the replaced lease, or of the new one   KEYS[10] over
+-- KEYS[11] slots of the replaced lease's worker, or of the new one
+-- KEYS[12] workers        KEYS[13] states  KEYS[14] budgets
+-- KEYS[15..] for each resource: waiting, polls
 -- ARGV[1] lease id   ARGV[2] call id   ARGV[3] worker id   ARGV[4] packed Lease
 -- ARGV[5] replaced lease id or ''      ARGV[6] its worker id or ''
 -- ARGV[7] priority, 9 is first         ARGV[8] 1 when the caller may be kept waiting, else 0
 -- ARGV[9..] for each resource, the preferred one first: name, connections per minute, sessions, tokens per minute
 -- Answer: {'taken', time of the offer in ms, resource}; {'held', packed Lease, time of its offer in ms, resource, state} when
--- the call has another lease; {'claimed'} when the lease to be replaced is in use; {'unknown'|'silent'|'not ready'|'full'}
+-- the call has another lease; {'claimed'} when the lease to be replaced is in use; {'over'} when the
+-- call has ended for good; {'unknown'|'silent'|'not ready'|'full'}
 -- for the worker; {'wait', ms until asking again makes sense} or {'no quota'} for the resources.
-local held = redis.call('HMGET', KEYS[7], 'lease_id', 'state', 'lease', 'offered_at_ms', 'resource')
+local held = redis.call('HMGET', KEYS[8], 'lease_id', 'state', 'lease', 'offered_at_ms', 'resource', 'supersedes')
+local over = redis.call('GET', KEYS[10])
 if held[1] and held[1] ~= ARGV[5] then
   return { 'held', held[3], tonumber(held[4]), held[5], held[2] }
 elseif held[2] == 'claimed' then
   return { 'claimed' }
+elseif over == 'final' then
+  return { 'over' }
+elseif over then
+  redis.call('PEXPIRE', KEYS[10], OVER_TTL_MS) -- its caller still waits, perhaps in line for longer than that
 end
 
-local heartbeat = redis.call('ZSCORE', KEYS[10], ARGV[3])
+local heartbeat = redis.call('ZSCORE', KEYS[12], ARGV[3])
 if not heartbeat then
   return { 'unknown' }
 elseif now - heartbeat > HEARTBEAT_TTL_MS then
   return { 'silent' }
-elseif redis.call('HGET', KEYS[11], ARGV[3]) ~= 'ready' then
+elseif redis.call('HGET', KEYS[13], ARGV[3]) ~= 'ready' then
   return { 'not ready' }
 elseif not has_room(ARGV[3]) then
   return { 'full' }
@@ -35,7 +41,7 @@ local call_id = ARGV[2]
 local place_in_line = (9 - ARGV[7]) * 1e13 + now
 local queues = {}
 for i = 9, #ARGV, 4 do
-  local first_key = 13 + (i - 9) / 2
+  local first_key = 15 + (i - 9) / 2
   table.insert(queues, { name = ARGV[i], waiting = KEYS[first_key], polls = KEYS[first_key + 1],
     limits = { connections = tonumber(ARGV[i + 1]), sessions = tonumber(ARGV[i + 2]), tokens = tonumber(ARGV[i + 3]) } })
 end
@@ -62,7 +68,7 @@ local function choose()
     if held[5] == queue.name then
       used = used - 1
     end
-    local budget = read_budget({ budgets = KEYS[12] }, queue.name, queue.limits)
+    local budget = read_budget({ budgets = KEYS[14] }, queue.name, queue.limits)
     local wait_ms = wait_for(budget, queue.limits, ahead)
     if queue.limits.sessions > 0 and used + ahead >= queue.limits.sessions then
       wait_ms = math.max(wait_ms, SESSION_WAIT_MS)
@@ -105,14 +111,14 @@ for _, keys in ipairs(queues) do
 end
 if queue.limits.connections > 0 then
   found.c = found.c - 1
-  write_budget({ budgets = KEYS[12] }, queue.name, found)
+  write_budget({ budgets = KEYS[14] }, queue.name, found)
 end
-local keys = slot_keys(7)
+local keys = slot_keys(8)
 if held[1] then
-  keys.slots = KEYS[9]
+  keys.slots = KEYS[11]
   give_back_slot(keys, { call_id = call_id, worker_id = ARGV[6] })
   keys.slots = KEYS[6]
 end
 take_slot(keys, { id = ARGV[1], call_id = call_id, worker_id = ARGV[3], packed = ARGV[4],
-  offered_at_ms = now, state = 'offered', resource = queue.name }, now + OFFER_TTL_MS)
+  offered_at_ms = now, state = 'offered', resource = queue.name, supersedes = over or held[6] }, now + OFFER_TTL_MS)
 return { 'taken', now, queue.name }

@@ -71,7 +71,8 @@ class Leases:
         Raises NoCapacity when the worker is not alive, not ready or full (the offer to be replaced then stands);
         NoQuota when no resource has anything left, with the time after which to ask again if the call waits in line,
         where it stays for as long as it is asked for more often than every WAITING_TTL_S; CallTaken when a worker has
-        claimed a lease for the call, and LeaseLost when one has claimed that to be replaced.
+        claimed a lease for the call, or the call has ended for good (`keys.over`), and LeaseLost when a worker has
+        claimed the lease to be replaced.
         """
         lease = Lease(
             lease_id=lease_id or new_lease_id(),
@@ -101,6 +102,8 @@ class Leases:
                 if state == b"claimed":
                     raise CallTaken(f"{call_id}: claimed")
                 return held_lease(packed, offered_at_ms, resource)
+            case [b"over"]:
+                raise CallTaken(f"{call_id}: over")
             case [b"claimed"]:
                 raise LeaseLost(f"{replacing}: claimed")
             case [b"wait", wait_ms]:
@@ -126,8 +129,11 @@ class Leases:
     async def claim(self, lease: Lease) -> None:
         """Makes an offer the worker's own; a provisional lease, made while Redis was away, is entered as claimed.
 
-        Raises LeaseLost when the offer is unknown, expired, released, claimed before or another worker's, and when a
-        provisional lease finds no room or its call leased elsewhere.
+        From now on the call's record is the one still to come: that of a worker which had the call before, and did not
+        answer it, is taken back.
+
+        Raises LeaseLost when the offer is unknown, expired, released, claimed before or another worker's, when its call
+        has ended for good, and when a provisional lease finds no room or its call leased elsewhere.
         """
         args: list[Argument] = [
             lease.lease_id, lease.call_id, lease.worker_id, lease.pack(), lease.offered_at_ms, int(lease.provisional),
@@ -165,7 +171,7 @@ class Leases:
             lease.lease_id, lease.call_id, lease.worker_id, record.pack() if record else "",
             lease.pack(), int(orphan), *told,
         ]  # fmt: skip
-        ended: int = await self._release([*_keys_of(lease), keys.records(), *keys.of_orphans()], args)
+        ended: int = await self._release([*_keys_of(lease), *keys.of_orphans()], args)
         return ended == 1
 
     async def reap(self) -> list[Lease]:

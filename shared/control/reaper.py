@@ -61,7 +61,7 @@ class Reaper:
     async def free_lease(self, lease: Lease, now_ms: int) -> bool:
         """Frees a lease that still has lapsed; False when it has not, or is gone."""
         freed: int = await self._free_lease(
-            [*keys.of_worker(lease.worker_id), *keys.of_lease(lease.call_id, lease.lease_id), keys.records(),
+            [*keys.of_worker(lease.worker_id), *keys.of_lease(lease.call_id, lease.lease_id),
              *keys.of_orphans(), keys.watched()],
             [lease.lease_id, lease.call_id, lease.worker_id, _lost(lease, now_ms)],
         )  # fmt: skip
@@ -73,7 +73,7 @@ class Reaper:
         # Between the two questions a call may have moved to another worker, whose lease is not to be freed.
         leases = [lease for lease in found if lease.worker_id == worker_id]
         script_keys = [
-            *keys.of_worker(worker_id), keys.workers(), keys.states(), keys.healths(), keys.records(),
+            *keys.of_worker(worker_id), keys.workers(), keys.states(), keys.healths(),
             *keys.of_orphans(), keys.watched(),
         ]  # fmt: skip
         args: list[Argument] = [worker_id]

@@ -32,6 +32,7 @@ CONSTANTS = {
     "OFFER_TTL_MS": keys.ms(keys.OFFER_TTL_S),
     "ORPHAN_RETRY_MS": keys.ms(keys.ORPHAN_RETRY_S),
     "ORPHAN_TTL_MS": keys.ms(keys.ORPHAN_TTL_S),
+    "OVER_TTL_MS": keys.ms(keys.OVER_TTL_S),
     "RECORDS_MAX": keys.RECORDS_MAX,
     "RELEASED_TTL_MS": keys.ms(keys.RELEASED_TTL_S),
     "SESSION_WAIT_MS": keys.ms(keys.SESSION_WAIT_S),

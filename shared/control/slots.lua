@@ -2,7 +2,7 @@
 -- It is no script of its own. Lifetimes and limits in capitals come from keys.py. The scripts that use slot_keys have
 -- these keys first:
 --   KEYS[1] registrations   KEYS[2] loads    KEYS[3] lapses
---   KEYS[4] sessions        KEYS[5] events   KEYS[6] slots of the worker
+--   KEYS[4] sessions        KEYS[5] events   KEYS[6] slots of the worker   KEYS[7] records
 
 -- Redis time as Unix time in ms: one moment for all that a script does.
 local time = redis.call('TIME')
@@ -13,14 +13,10 @@ local function tell(keys, event, ...)
   redis.call('XADD', keys.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'event', event, 'at_ms', now, ...)
 end
 
-local function keep_record(keys, packed)
-  redis.call('XADD', keys.records, 'MAXLEN', '~', RECORDS_MAX, '*', 'record', packed)
-end
-
--- The keys of one lease of the worker; `first` is the index of its call key, the next one is its released key.
+-- The keys of one lease of the worker; `first` is the index of its call key, then come released and over.
 local function slot_keys(first)
-  return { loads = KEYS[2], lapses = KEYS[3], sessions = KEYS[4], events = KEYS[5], slots = KEYS[6],
-    call = KEYS[first], released = KEYS[first + 1] }
+  return { loads = KEYS[2], lapses = KEYS[3], sessions = KEYS[4], events = KEYS[5], slots = KEYS[6], records = KEYS[7],
+    call = KEYS[first], released = KEYS[first + 1], over = KEYS[first + 2] }
 end
 
 -- A worker that Redis does not know (any more) has counted by itself before it asks.
@@ -38,10 +34,13 @@ local function count_load(keys, worker_id)
   end
 end
 
--- lease: id, call_id, worker_id, packed, offered_at_ms, state, resource.
+-- lease: id, call_id, worker_id, packed, offered_at_ms, state, resource; supersedes, if it does.
 local function take_slot(keys, lease, lapses_at_ms)
   redis.call('HSET', keys.call, 'lease_id', lease.id, 'worker_id', lease.worker_id, 'lease', lease.packed,
     'offered_at_ms', lease.offered_at_ms, 'state', lease.state, 'resource', lease.resource)
+  if lease.supersedes then
+    redis.call('HSET', keys.call, 'supersedes', lease.supersedes)
+  end
   redis.call('SADD', keys.slots, lease.call_id)
   redis.call('ZADD', keys.lapses, lapses_at_ms, lease.call_id)
   redis.call('HINCRBY', keys.sessions, lease.resource, 1)
@@ -61,8 +60,14 @@ local function give_back_slot(keys, lease)
   count_load(keys, lease.worker_id)
 end
 
+-- A worker has the call. Its record is the one still to come: what a worker left that had it before is taken back.
 -- lease: call_id, worker_id, packed.
-local function tell_started(keys, lease)
+local function start_call(keys, lease)
+  local earlier = redis.call('GET', keys.over) or redis.call('HGET', keys.call, 'supersedes')
+  if earlier and earlier ~= 'final' then
+    redis.call('XDEL', keys.records, earlier)
+    redis.call('DEL', keys.over)
+  end
   local unpacked = cmsgpack.unpack(lease.packed)
   tell(keys, 'call.started', 'call_id', lease.call_id, 'worker_id', lease.worker_id, 'agent', unpacked.agent or '',
     'resource', unpacked.resource or '')
@@ -77,8 +82,14 @@ local function tell_answered(keys, lease)
   return true
 end
 
--- lease: call_id, worker_id.   record: agent, result, reason.
-local function tell_ended(keys, lease, record)
+-- Writes the record of a call, and whether the call is over for good: when it was answered, or its caller waits no more.
+-- Otherwise another worker may still get it, and take this record back.
+-- lease: call_id, worker_id, packed.   record: agent, result, reason.
+local function end_call(keys, lease, packed_record, record)
+  local id = redis.call('XADD', keys.records, 'MAXLEN', '~', RECORDS_MAX, '*', 'record', packed_record)
+  local waits = record.result ~= 'completed' and record.result ~= 'cancelled'
+  local final = cmsgpack.unpack(lease.packed).answered_at_ms or not waits
+  redis.call('SET', keys.over, final and 'final' or id, 'PX', OVER_TTL_MS)
   tell(keys, 'call.ended', 'call_id', lease.call_id, 'worker_id', lease.worker_id, 'agent', record.agent,
     'result', record.result, 'reason', record.reason)
 end
@@ -89,7 +100,7 @@ local function enter_slot(keys, lease, lapses_at_ms)
   lease.state = 'claimed'
   lease.resource = cmsgpack.unpack(lease.packed).resource or ''
   take_slot(keys, lease, lapses_at_ms)
-  tell_started(keys, lease)
+  start_call(keys, lease)
 end
 
 -- Keeps the lease of a running call, enters it again if Redis forgot it; false when the call is no longer its worker's.
@@ -103,7 +114,7 @@ local function keep_slot(keys, lease, lapses_at_ms)
     redis.call('HSET', keys.call, 'state', 'claimed', 'lease', lease.packed)
     redis.call('ZADD', keys.lapses, lapses_at_ms, lease.call_id)
     if held[2] ~= 'claimed' then
-      tell_started(keys, lease)
+      start_call(keys, lease)
     end
   elseif held[1] then
     return false
@@ -118,7 +129,7 @@ local function keep_slot(keys, lease, lapses_at_ms)
   return true
 end
 
--- Keeps all leases listed from KEYS[first_key] (call, released) and ARGV[first_arg] (lease id, call id, packed Lease,
+-- Keeps all leases listed from KEYS[first_key] (call, released, over) and ARGV[first_arg] (lease id, call id, packed Lease,
 -- time of the offer in ms) on; the answer is the list of lost lease ids.
 local function keep_slots(first_key, first_arg, worker_id, lapses_at_ms)
   local lost = {}
@@ -128,7 +139,7 @@ local function keep_slots(first_key, first_arg, worker_id, lapses_at_ms)
     if not keep_slot(slot_keys(first_key), lease, lapses_at_ms) then
       table.insert(lost, lease.id)
     end
-    first_key = first_key + 2
+    first_key = first_key + 3
   end
   return lost
 end
@@ -151,9 +162,9 @@ local function free_slot(keys, lease, packed_record)
   end
   give_back_slot(keys, lease)
   if held[2] == 'claimed' then
-    leave_orphan(keys, lease.call_id, held[3])
-    keep_record(keys, packed_record)
-    tell_ended(keys, lease, cmsgpack.unpack(packed_record))
+    lease.packed = held[3]
+    leave_orphan(keys, lease.call_id, lease.packed)
+    end_call(keys, lease, packed_record, cmsgpack.unpack(packed_record))
   end
   return true
 end

@@ -1,8 +1,8 @@
 -- Enters a worker into the table, alive as of now, and keeps or enters again the leases of the calls it runs.
 -- KEYS[1] registrations   KEYS[2] loads    KEYS[3] lapses
--- KEYS[4] sessions        KEYS[5] events   KEYS[6] slots of the worker
--- KEYS[7] workers         KEYS[8] states
--- KEYS[9..] for each lease: call, released
+-- KEYS[4] sessions        KEYS[5] events   KEYS[6] slots of the worker   KEYS[7] records
+-- KEYS[8] workers         KEYS[9] states
+-- KEYS[10..] for each lease: call, released, over
 -- ARGV[1] worker id   ARGV[2] packed WorkerRecord   ARGV[3] state
 -- ARGV[4..] for each lease: lease id, call id, packed Lease, time of the offer in ms
 -- Answer: list of the lease ids that are lost: released already, or the call is leased elsewhere.
@@ -10,6 +10,6 @@ if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
   tell({ events = KEYS[5] }, 'worker.joined', 'worker_id', ARGV[1], 'state', ARGV[3])
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[7], now, ARGV[1])
-redis.call('HSET', KEYS[8], ARGV[1], ARGV[3])
-return keep_slots(9, 4, ARGV[1], now + LEASE_TTL_MS)
+redis.call('ZADD', KEYS[8], now, ARGV[1])
+redis.call('HSET', KEYS[9], ARGV[1], ARGV[3])
+return keep_slots(10, 4, ARGV[1], now + LEASE_TTL_MS)

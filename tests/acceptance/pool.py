@@ -346,23 +346,18 @@ class Pool:
         found |= {key.decode(): True for pattern in patterns for key in redis.scan_iter(match=pattern)}
         return {key: value for key, value in found.items() if value}
 
-    def assert_recorded(
-        self, call_ids: Iterable[CallId], moved: Iterable[CallId] = (), timeout_s: float = SETTLE_S
-    ) -> None:
-        """Fails unless each of these calls has exactly one record within that time.
-
-        Calls that have `moved` from a dead worker to a living one have two: each worker that had a call leaves one.
-        """
-        expected = sorted([*call_ids, *moved])
+    def assert_recorded(self, call_ids: Iterable[CallId], timeout_s: float = SETTLE_S) -> None:
+        """Fails unless each of these calls has exactly one record within that time."""
+        expected = sorted(call_ids)
 
         def recorded() -> list[CallId]:
             return sorted(record.call_id for record in self.records() if record.call_id in expected)
 
         until(lambda: recorded() == expected, timeout_s, lambda: f"{recorded()}, not {expected}\n{self.tails()}")
 
-    def assert_settled(self, call_ids: Iterable[CallId], moved: Iterable[CallId] = ()) -> None:
+    def assert_settled(self, call_ids: Iterable[CallId]) -> None:
         """Fails unless soon all of these calls are recorded, and nothing in the pool is left behind."""
-        self.assert_recorded(call_ids, moved)
+        self.assert_recorded(call_ids)
         until(lambda: not self.left(), SETTLE_S, lambda: f"left: {self.left()}\n{self.tails()}")
         until(lambda: not self.sessions(running=True), SETTLE_S, lambda: f"sessions are left\n{self.tails()}")
 
@@ -386,7 +381,7 @@ class Pool:
         assert outcome.result is Result.DONE, f"{outcome}\n{self.tails()}"
 
     def endings(self, call_id: CallId) -> list[str]:
-        """Returns why a call ended (CallEnd), in the order of its records: two once it has moved to another worker."""
+        """Returns why a call ended (CallEnd), by each record that it has."""
         return [record.reason for record in self.records(call_id)]
 
     def worker_of(self, call_id: str) -> Event:

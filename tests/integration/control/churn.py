@@ -10,11 +10,18 @@ import sys
 from shared.control.connection import connect
 from shared.control.leases import Leases
 from shared.control.workers import Workers
+from shared.ending import CallEnd
 from shared.errors import CallTaken, LeaseLost, NoCapacity
 from shared.ids import CallId, LeaseId, WorkerId
 from shared.messages import Lease
 from shared.states import WorkerState
 from tests.integration.control.pool import INVITE_AT_MS, call_record, worker_record
+
+CALLS = 100
+"""Calls there are: so many that not all are over for good before the test is."""
+
+REASONS = [CallEnd.NO_CAPACITY, CallEnd.SESSION_UNAVAILABLE, CallEnd.WORKER_STOPPED, CallEnd.CALLER_CANCELLED]
+"""After all but the last the caller may be offered to another worker."""
 
 
 class Churn:
@@ -36,13 +43,13 @@ class Churn:
 
     async def place(self) -> None:
         """Offers a call to some worker, and claims it in its stead if that is this process."""
-        call_id = CallId(f"call{random.randrange(50)}")
+        call_id = CallId(f"call{random.randrange(CALLS)}")
         try:
             lease = await self.leases.acquire(call_id, random.choice(self.everybody), invite_at_ms=INVITE_AT_MS)
             if lease.worker_id == self.worker_id:
                 await self.leases.claim(lease)
                 self.running[lease.lease_id] = lease
-                say("claimed", lease.lease_id)
+                say("claimed", lease)
         except (NoCapacity, CallTaken, LeaseLost):
             return
 
@@ -55,18 +62,18 @@ class Churn:
         """Ends one call."""
         if self.running:
             _, lease = self.running.popitem()
-            if await self.leases.release(lease, call_record(lease)):
-                say("ended", lease.lease_id)
+            if await self.leases.release(lease, call_record(lease, random.choice(REASONS))):
+                say("ended", lease)
 
     async def reap(self) -> None:
         """Frees what others left."""
         for lease in await self.leases.reap():
-            say("freed", lease.lease_id)
+            say("freed", lease)
 
 
-def say(done: str, lease_id: LeaseId) -> None:
+def say(done: str, lease: Lease) -> None:
     """Tells the test, in one write: a killed process leaves no half line."""
-    sys.stdout.write(f"{done} {lease_id}\n")
+    sys.stdout.write(f"{done} {lease.lease_id} {lease.call_id}\n")
     sys.stdout.flush()
 
 

@@ -1,4 +1,4 @@
-"""The five invariants of the control plane, under random interleavings and deaths.
+"""The invariants of the control plane, under random interleavings and deaths.
 
 Workers and dispatchers are plain objects that call the control plane like the real ones do; each rule is one step of
 one of them, so that any of them may die, or Redis forget everything, between any two steps.
@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, TypeVar
 
 import pytest
@@ -21,6 +22,7 @@ from shared.control.events import START, EventName, Events
 from shared.control.leases import Leases, Wish
 from shared.control.orphans import Orphans
 from shared.control.workers import Workers
+from shared.ending import CallEnd, CallResult
 from shared.errors import CallTaken, LeaseLost, NoCapacity, NoQuota
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import Lease, ResourceQuota
@@ -31,9 +33,11 @@ from tests.integration.control.pool import (
     Snapshot,
     call_record,
     check,
+    overs,
     pass_time,
     pass_time_unwatched,
     reasons,
+    records,
     snapshot,
     worker_record,
 )
@@ -43,7 +47,9 @@ SEATS = 3
 """Workers at a time; a dead one is succeeded by one with a new id."""
 
 T = TypeVar("T")
-PERIODS_S = [seconds + 0.1 for seconds in (1.0, keys.HEARTBEAT_TTL_S, keys.OFFER_TTL_S, keys.LEASE_TTL_S)]
+PERIODS_S = [
+    seconds + 0.1 for seconds in (1.0, keys.HEARTBEAT_TTL_S, keys.OFFER_TTL_S, keys.LEASE_TTL_S, keys.OVER_TTL_S)
+]
 
 LIMITS = {"narrow": 1, "wide": 3, "": 0}
 """Sessions at once of each Voice Live resource; 0 is no limit."""
@@ -51,8 +57,13 @@ LIMITS = {"narrow": 1, "wide": 3, "": 0}
 CALM_STEPS = 5
 """Ordinary steps between two disasters, so that there is something for the next one to hit."""
 
+CALLS = [CallId(f"call{number}") for number in range(8)]
+
 seats = st.integers(0, SEATS - 1)
-calls = st.integers(0, 5).map(lambda number: CallId(f"call{number}"))
+calls = st.sampled_from(CALLS)
+reasons_to_end = st.sampled_from(
+    [CallEnd.SESSION_UNAVAILABLE, CallEnd.NO_CAPACITY, CallEnd.CALLER_CANCELLED, CallEnd.CALLER_HANGUP]
+)
 picks = st.integers(0, 7)
 wanted = st.lists(st.sampled_from(sorted(LIMITS)), min_size=1, unique=True)
 after_some_calm = precondition(lambda self: self.calm >= CALM_STEPS)
@@ -70,6 +81,13 @@ class LivingWorker:
     def has_room(self) -> bool:
         """A worker counts its calls before it takes one, whatever Redis says."""
         return len(self.running) < CAPACITY
+
+
+class CallOver(Enum):
+    """How a call ended that has a record."""
+
+    FOR_GOOD = "no other worker may get it"
+    OPEN = "the caller may still hear ringing, and be offered to another worker"
 
 
 class Pool(RuleBasedStateMachine):
@@ -93,6 +111,11 @@ class Pool(RuleBasedStateMachine):
         self.owed: set[CallId] = set()
         self.before = Snapshot()
         self.calm = 0
+        self.position = START
+        self.records: Counter[CallId] = Counter()
+        self.over: dict[CallId, CallOver] = {}
+        self.superseded: set[CallId] = set()
+        self.answered: set[tuple[str, str]] = set()
         self.run(ask(self.redis, "FLUSHALL"))
         for _ in range(SEATS):
             self.living.append(self.new_worker())
@@ -126,13 +149,15 @@ class Pool(RuleBasedStateMachine):
     def hang_up(self, worker: LivingWorker, lost: list[LeaseId]) -> None:
         """Ends the calls whose leases are lost."""
         for lease_id in lost:
-            self.end(worker.running.pop(lease_id))
+            self.end(worker.running.pop(lease_id), CallEnd.WORKER_LOST)
 
-    def end(self, lease: Lease, *, orphan: bool = False) -> None:
+    def end(self, lease: Lease, reason: CallEnd, *, orphan: bool = False) -> None:
         """Releases a lease the way a worker does at the end of a call; perhaps it cannot say goodbye to the caller."""
-        ended = self.run(self.leases.release(lease, call_record(lease), orphan=orphan))
+        ended = self.run(self.leases.release(lease, call_record(lease, reason), orphan=orphan))
         self.ends[lease.lease_id] += ended
         self.ended.append(lease)
+        if ended:
+            self.claimed.add(lease.lease_id)  # at the latest by its record
         if ended and orphan and lease.dialog:
             self.owed.add(lease.call_id)
 
@@ -191,6 +216,7 @@ class Pool(RuleBasedStateMachine):
                 self.run(self.leases.claim(lease))
             except LeaseLost:
                 return
+            assert self.over.get(lease.call_id) != CallOver.FOR_GOOD, "a call has begun again"
         worker.running[lease.lease_id] = lease
 
     @while_calls_run
@@ -213,11 +239,11 @@ class Pool(RuleBasedStateMachine):
                 self.renew(seat)
 
     @while_calls_run
-    @rule(seat=seats, pick=picks, orphan=st.booleans())
-    def call_ends(self, seat: int, pick: int, orphan: bool) -> None:
+    @rule(seat=seats, pick=picks, reason=reasons_to_end, orphan=st.booleans())
+    def call_ends(self, seat: int, pick: int, reason: CallEnd, orphan: bool) -> None:
         worker = self.living[seat]
         if worker.running:
-            self.end(worker.running.pop(list(worker.running)[pick % len(worker.running)]), orphan=orphan)
+            self.end(worker.running.pop(list(worker.running)[pick % len(worker.running)]), reason, orphan=orphan)
 
     @precondition(lambda self: self.ended)
     @rule(pick=picks)
@@ -247,6 +273,15 @@ class Pool(RuleBasedStateMachine):
             assert self.before.leases[old.lease_id].state == "offered", "a claimed lease was replaced"
             self.ends[old.lease_id] += 1
 
+    @precondition(lambda self: self.over)
+    @rule(pick=picks, seat=seats, resources=wanted, answered=st.booleans())
+    def invite_arrives_again(self, pick: int, seat: int, resources: list[str], answered: bool) -> None:
+        """A copy lay at another dispatcher; or the caller still waits, and another worker gets the call."""
+        worker = self.living[seat]
+        lease = self.acquire(sorted(self.over)[pick % len(self.over)], seat, resources, None)
+        if lease and lease.worker_id == worker.worker_id and worker.has_room():
+            self.take(worker, lease, answered)
+
     def acquire(self, call_id: CallId, seat: int, resources: list[str], replacing: LeaseId | None) -> Lease | None:
         """Takes a lease if there is one to be had."""
         worker_id = self.living[seat].worker_id
@@ -262,6 +297,7 @@ class Pool(RuleBasedStateMachine):
         if lease not in self.offers:
             self.offers.append(lease)
         if lease.lease_id not in before.leases:
+            assert self.over.get(call_id) != CallOver.FOR_GOOD, "a call that is over was leased again"
             assert lease.resource in resources
             used = self.run(snapshot(self.redis)).sessions[lease.resource]
             assert not LIMITS[lease.resource] or used <= LIMITS[lease.resource], "more sessions than the limit"
@@ -318,6 +354,7 @@ class Pool(RuleBasedStateMachine):
         """Some workers are heard of meanwhile, the others hang."""
         self.calm = 0
         self.run(pass_time(self.redis, seconds))
+        self.forget_old_ends()
         for seat in sorted(beating):
             self.beat(self.living[seat])
 
@@ -326,6 +363,7 @@ class Pool(RuleBasedStateMachine):
     def redis_is_away_and_comes_back(self, seconds: float, beating: set[int]) -> None:
         self.calm = 0
         self.run(pass_time_unwatched(self.redis, seconds))
+        self.forget_old_ends()
         assert self.run(self.leases.reap()) == [], "an outage was taken for death"
         for seat in sorted(beating):
             self.beat(self.living[seat])
@@ -340,6 +378,11 @@ class Pool(RuleBasedStateMachine):
         self.ends.clear()
         self.ended.clear()
         self.owed.clear()
+        self.position = START
+        self.records.clear()
+        self.over.clear()
+        self.superseded.clear()
+        self.answered.clear()
         for seat in sorted(registering):
             self.beat(self.living[seat])
 
@@ -348,6 +391,7 @@ class Pool(RuleBasedStateMachine):
     def silent_worker_gets_no_lease(self, seat: int) -> None:
         self.calm = 0
         self.run(pass_time(self.redis, keys.HEARTBEAT_TTL_S + 0.1))
+        self.forget_old_ends()
         with pytest.raises(NoCapacity):
             self.run(self.leases.acquire(CallId("new"), self.living[seat].worker_id, invite_at_ms=INVITE_AT_MS))
 
@@ -362,14 +406,15 @@ class Pool(RuleBasedStateMachine):
         self.claimed.update(lease.lease_id for lease in self.before.leases.values() if lease.state == "claimed")
         assert all(self.ends[lease_id] == 0 for lease_id in self.before.leases), "a lease that ended is still held"
         assert max(self.ends.values(), default=0) <= 1, "a lease ended twice"
-        records = self.run(reasons(self.redis))
-        assert max(map(len, records.values()), default=0) <= 1, "a lease has two records"
+        written = self.run(reasons(self.redis))
+        assert max(map(len, written.values()), default=0) <= 1, "a lease has two records"
         assert {CallId(member.decode()) for member in self.run(ask(self.redis, "ZRANGE", keys.orphans(), 0, -1))} == (
             self.owed
         ), "a caller who is owed a BYE, or is not"
-        self.check_events({*self.claimed, *records})
+        self.check_events()
+        self.check_records()
 
-    def check_events(self, begun: set[LeaseId]) -> None:
+    def check_events(self) -> None:
         """Every claimed lease, and no other, has started and, once it is over, ended; each once."""
         started: Counter[str] = Counter()
         ended: Counter[str] = Counter()
@@ -382,12 +427,53 @@ class Pool(RuleBasedStateMachine):
                 assert ended[call_id] <= started[call_id] >= answered[call_id], "an end without a beginning"
         claimed = Counter(lease.call_id for lease in self.before.leases.values() if lease.state == "claimed")
         assert started - ended == claimed, "a call that has started and not ended, but is not there"
-        assert started.total() == len(begun), "a call has started twice, or not at all"
+        assert started.total() == len(self.claimed), "a call has started twice, or not at all"
+
+    def check_records(self) -> None:
+        """Every call that has ended has one record; one that has ended for good is known as such."""
+        self.follow_calls()
+        written = self.run(records(self.redis))
+        assert Counter(record.call_id for record in written.values()) == self.records, "a record too many or too few"
+        assert self.ends_in_redis() == self.over, "what is over may be placed again, or what is not may not"
+        self.superseded = {lease.call_id for lease in self.before.leases.values() if lease.supersedes in written}
+
+    def follow_calls(self) -> None:
+        """Learns from events what has become of the calls: with the next worker, a call's record is still to come."""
+        for event in self.run(self.events.read(keys.EVENTS_MAX, since=self.position)):
+            self.position = event.position
+            call_id, worker_id = CallId(event.about.get("call_id", "")), event.about.get("worker_id", "")
+            match event.name:
+                case EventName.CALL_STARTED:
+                    if self.over.get(call_id) == CallOver.OPEN or call_id in self.superseded - self.over.keys():
+                        self.records[call_id] -= 1
+                        self.over.pop(call_id, None)
+                    self.superseded.discard(call_id)
+                    self.answered.discard((call_id, worker_id))
+                case EventName.CALL_ANSWERED:
+                    self.answered.add((call_id, worker_id))
+                case EventName.CALL_ENDED:
+                    self.records[call_id] += 1
+                    waits_no_more = event.about["result"] in (CallResult.COMPLETED, CallResult.CANCELLED)
+                    for_good = waits_no_more or (call_id, worker_id) in self.answered
+                    self.over[call_id] = CallOver.FOR_GOOD if for_good else CallOver.OPEN
+
+    def forget_old_ends(self) -> None:
+        """Time has passed: no copy of these calls' INVITEs is around any more."""
+        self.follow_calls()
+        left = self.ends_in_redis()
+        assert left.items() <= self.over.items()
+        self.over = left
+
+    def ends_in_redis(self) -> dict[CallId, CallOver]:
+        """Returns what Redis says of the calls that are over."""
+        found = self.run(overs(self.redis, CALLS))
+        return {i: CallOver.FOR_GOOD if value == "final" else CallOver.OPEN for i, value in found.items()}
 
     def settle(self) -> None:
         """Lets everybody reconcile, then ends every call: what runs is leased, and in the end nothing is left."""
         self.reconcile()
         self.run(pass_time(self.redis, keys.OFFER_TTL_S + 0.1))
+        self.forget_old_ends()
         for worker in self.living:
             self.beat(worker)
         self.reap(2)
@@ -401,11 +487,11 @@ class Pool(RuleBasedStateMachine):
         for worker in self.living:
             self.hang_up(worker, list(worker.running))
         self.run(pass_time(self.redis, keys.LEASE_TTL_S + 0.1))
+        self.forget_old_ends()
         self.reap(2)
         self.nothing_is_wrong()
         assert self.before == Snapshot(), "something was never freed"
         assert {i: self.ends[i] for i in self.seen} == dict.fromkeys(self.seen, 1), "a lease never ended"
-        assert self.claimed <= set(self.run(reasons(self.redis))), "a claimed lease without a record"
 
     def reconcile(self) -> None:
         """Every living worker says that it is there and which calls it runs."""

@@ -63,6 +63,19 @@ class Interrupted(Reaper):
         return found
 
 
+class Overtaken(Reaper):
+    """A reaper that loses the processor once, between reading which calls a worker has and reading their leases."""
+
+    def __init__(self, redis: Redis, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(redis)
+        self._meanwhile = meanwhile
+
+    async def _calls_of(self, worker_id: WorkerId) -> list[CallId]:
+        found = await super()._calls_of(worker_id)
+        await self._meanwhile()
+        return found
+
+
 async def test_silent_worker_is_freed_with_its_leases_and_its_calls_get_records(
     redis: Redis, workers: Workers, leases: Leases
 ) -> None:
@@ -114,8 +127,9 @@ async def test_lease_that_comes_between_listing_and_freeing_keeps_its_worker_for
     assert await workers.table() == []
 
 
+@pytest.mark.parametrize("interrupted", [Overtaken, Interrupted])
 async def test_call_that_goes_to_another_worker_between_listing_and_freeing_stays_there(
-    redis: Redis, workers: Workers, leases: Leases
+    redis: Redis, workers: Workers, leases: Leases, interrupted: type[Overtaken | Interrupted]
 ) -> None:
     first = await offered(leases, "a")
     await pass_time(redis, SILENT_S)
@@ -124,10 +138,11 @@ async def test_call_that_goes_to_another_worker_between_listing_and_freeing_stay
     async def next_worker() -> Lease:
         return await leases.acquire(first.call_id, WorkerId("two"), invite_at_ms=INVITE_AT_MS, replacing=first.lease_id)
 
-    assert await Interrupted(redis, next_worker).free_worker(ONE, now_ms=0) == []
+    assert await interrupted(redis, next_worker).free_worker(ONE, now_ms=0) == []
     seen = await snapshot(redis)
     check(seen, capacity=2)
     assert [lease.worker_id for lease in seen.leases.values()] == ["two"]
+    assert [row.record.worker_id for row in await workers.table()] == ["two"]
 
 
 async def test_offer_that_nobody_claims_is_freed_without_a_record(

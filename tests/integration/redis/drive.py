@@ -25,6 +25,7 @@ from shared.control.orphans import Orphans
 from shared.control.quotas import Quotas, ResourceQuota
 from shared.control.records import Records
 from shared.control.workers import Workers
+from shared.ending import CallEnd
 from shared.errors import CallTaken, NoQuota
 from shared.ids import CallId, DispatcherId, WorkerId
 from shared.messages import Command, CommandName, CommandReply, CommandState, Dialog, DispatcherRecord
@@ -72,10 +73,10 @@ async def watch(redis: Redis) -> None:
     assert await Quotas(redis).table()
     assert await RunningCalls(redis).table() == []
     assert await RunningCalls(redis).find(CallId("nobody")) is None
-    assert len(await Records(redis).read(10)) == 2
-    assert len(await Records(redis).read(10, since="0-0")) == 2
+    assert len(await Records(redis).read(10)) == 3
+    assert len(await Records(redis).read(10, since="0-0")) == 3
     async with aclosing(Records(redis).newest_first()) as rows:
-        assert len([row async for row in rows]) == 2
+        assert len([row async for row in rows]) == 3
     assert await Events(redis).read(1)
     assert await Events(redis).read(1, since="0-0")
 
@@ -149,6 +150,12 @@ async def _drive_calls(redis: Redis, clock: Redis) -> None:
     moved = await leases.acquire(CallId("moved"), ONE, invite_at_ms=INVITE_AT_MS)
     moved = await leases.acquire(CallId("moved"), TWO, invite_at_ms=INVITE_AT_MS, replacing=moved.lease_id)
     assert await leases.release(moved, None)
+    failed = await leases.acquire(CallId("failed"), ONE, invite_at_ms=INVITE_AT_MS)
+    await leases.claim(failed)
+    assert await leases.release(failed, call_record(failed, CallEnd.SESSION_UNAVAILABLE))
+    saved = await leases.acquire(failed.call_id, TWO, invite_at_ms=INVITE_AT_MS, replacing=failed.lease_id)
+    await leases.claim(saved)
+    assert await leases.release(saved, call_record(saved))
     ended, lapsed, orphaned = [
         await leases.acquire(CallId(name), ONE, invite_at_ms=INVITE_AT_MS) for name in ("ended", "lapsed", "orphaned")
     ]

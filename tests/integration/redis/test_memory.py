@@ -33,7 +33,9 @@ AT_ONCE = 200
 WORKER_BYTES = 2_000
 LEASE_BYTES = 2_500
 MARK_BYTES = 250
-"""What one worker, one running call and one ended call beside its record may take, as docs/redis.md says."""
+OVER_BYTES = 200
+"""What one worker, one running call, one ended call beside its record, and more than that one that has just ended may
+take, as docs/redis.md says."""
 
 RECORD_SHARE = 1.25
 """What a record may take of Redis's memory for each byte it has."""
@@ -198,9 +200,12 @@ async def test_ten_thousand_calls_leave_nothing_without_an_end(redis: Redis) -> 
     record_bytes = len(record_of(leases[0]).pack())
     per_call = (await memory_of(redis) - before) / CALLS
 
+    await pass_time(redis, keys.OVER_TTL_S)
     await crowd.register()
     full = await memory_of(redis)
     await crowd.end(await crowd.begin(f"{number:032x}" for number in range(CALLS, CALLS + MORE)))
+    per_fresh = (await memory_of(redis) - full) / MORE
+    await pass_time(redis, keys.OVER_TTL_S)
     per_more = (await memory_of(redis) - full) / MORE
     await crowd.unregister()
     await pass_time(redis, keys.HEARTBEAT_TTL_S + 1)
@@ -209,6 +214,7 @@ async def test_ten_thousand_calls_leave_nothing_without_an_end(redis: Redis) -> 
     assert per_lease < LEASE_BYTES
     assert per_call < record_bytes * RECORD_SHARE + MARK_BYTES
     assert per_more < MARK_BYTES
+    assert per_fresh < MARK_BYTES + OVER_BYTES
 
 
 async def test_a_worker_takes_little(redis: Redis) -> None:

@@ -5,10 +5,10 @@ from shared.ids import CallId, LeaseId, WorkerId
 
 ALL = [
     keys.workers(), keys.registrations(), keys.states(), keys.healths(), keys.loads(), keys.slots(WorkerId("a")),
-    keys.lapses(), keys.call(CallId("a")), keys.released(LeaseId("a")), keys.watched(), keys.records(), keys.sessions(),
-    keys.events(), keys.dead_events(), keys.dispatchers(), keys.dispatcher_beats(), keys.quotas(), keys.quota_beats(),
-    keys.budgets(), keys.waiting("a"), keys.polls("a"), keys.orphans(), keys.orphan_leases(),
-    keys.commands(WorkerId("a")), keys.answers("a"),
+    keys.lapses(), keys.call(CallId("a")), keys.released(LeaseId("a")), keys.over(CallId("a")), keys.watched(),
+    keys.records(), keys.sessions(), keys.events(), keys.dead_events(), keys.dispatchers(), keys.dispatcher_beats(),
+    keys.quotas(), keys.quota_beats(), keys.budgets(), keys.waiting("a"), keys.polls("a"), keys.orphans(),
+    keys.orphan_leases(), keys.commands(WorkerId("a")), keys.answers("a"),
 ]  # fmt: skip
 
 
