@@ -11,8 +11,8 @@ help: ## list these targets
 run: setup ## set up, start the whole pool on this machine, place a test call, keep serving (ONCE=1: end after the call)
 	@$(VOICEPOOL) run $(if $(filter-out 0,$(ONCE)),--once)
 
-test: setup ## set up, then run all tests
-	@.venv/bin/pytest --asyncio-debug
+test: setup ## set up, then run the tests, half an hour at most (LONG=1: those that take a minute each as well)
+	@.venv/bin/pytest --asyncio-debug $(if $(filter-out 0,$(LONG)),,-m "not long")
 
 check: ## lint, formatting, types, import rules: what any of them finds, all at once
 	@scripts/setup --python-only

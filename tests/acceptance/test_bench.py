@@ -116,6 +116,7 @@ async def test_dispatch_places_what_is_offered(tmp_path: Path) -> None:
     assert 0 < result.invite_ms.p50 <= result.invite_ms.max
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_chaos_strikes_calls_and_finds_every_invariant_kept(tmp_path: Path) -> None:
     result = (await chaos.run(chaos.Options(seconds=20.0, seed=3), tmp_path, Progress(quiet=True))).as_json()
@@ -125,6 +126,7 @@ async def test_chaos_strikes_calls_and_finds_every_invariant_kept(tmp_path: Path
     assert sum(result["endings"].values()) == 80
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_failover_kills_a_dispatcher_and_no_call_notices(tmp_path: Path) -> None:
     options = failover.Options(seconds=20.0, rate=5.0)
@@ -134,6 +136,7 @@ async def test_failover_kills_a_dispatcher_and_no_call_notices(tmp_path: Path) -
     assert result["ways"]["proxy set"]["tried_another"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_overload_sees_refusals_and_a_pool_that_is_full_again(tmp_path: Path) -> None:
     options = overload.Options(seconds=12.0, capacity=6)

@@ -161,6 +161,7 @@ def test_silent_or_unreachable_calls_go_on_and_are_placed(scene: Scene, outage: 
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_gone_for_a_minute_calls_go_on_and_are_placed_all_the_time(scene: Scene) -> None:
     """In progress for the whole minute, ringing, new ones all the time: nobody notices.
 
@@ -189,6 +190,7 @@ def test_gone_for_a_minute_calls_go_on_and_are_placed_all_the_time(scene: Scene)
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_failed_over_by_its_sentinels_on_demand_and_after_a_death_nobody_notices(tmp_path: Path) -> None:
     """In progress, ringing: nobody notices that there are two masters for a while, or none for some seconds.
 
