@@ -78,7 +78,7 @@ ORDERS: dict[str, dict[str, Any]] = {
     "given_up": {"next_handshake": {"status": 503, "count": UNTIRING}, "sessions": [ABORT]},
     "passed_on": {"next_handshake": {"status": 503, "count": UNTIRING}, "sessions": [ABORT]},
     "throttled": {"next_handshake": {"status": 429, "retry_after": 2}, "sessions": [ABORT]},
-    "locked_out": {"next_handshake": {"status": 401, "count": UNTIRING}, "sessions": [ABORT]},
+    "locked_out": {"next_handshake": {"status": 401}, "sessions": [ABORT]},  # asked again, it would open the door
 }
 """What services are to do wrong once a call's first session is open, or once they have greeted: then with ABORT."""
 

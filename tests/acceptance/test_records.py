@@ -224,7 +224,7 @@ def test_the_file_has_the_same_records_as_redis(found: Found) -> None:
 
 def test_the_operator_sees_the_records(found: Found) -> None:
     record = found.calls["open"].record
-    assert json.loads(found.voicepool("call", record.call_id, "--json")) == as_json(record)
+    assert json.loads(found.voicepool("call", record.call_id, "--json")) == {"state": "ended", **as_json(record)}
     listed = json.loads(found.voicepool("records", "--json", "--agent", "discreet"))
     assert listed == [as_json(found.calls["discreet"].record)]
     shown = found.voicepool("call", record.call_id)
