@@ -14,8 +14,8 @@ from shared.errors import CommandFailed, ControlUnavailable
 from shared.ids import new_command_id
 from shared.messages import Command, CommandName
 
-AT_ONCE = 50
-"""Commands under way at once: fewer than a process's stream keeps, so that none of them is pushed out of it."""
+AT_ONCE = 20
+"""Commands under way at once: fewer than a process's stream keeps, and few enough for one process to begin in time."""
 
 
 async def run(redis: Redis, name: CommandName, selection: Selection, argument: str = "") -> list[Outcome]:
