@@ -5,12 +5,10 @@ Neither texts nor numbers of a command are logged or told.
 """
 
 import asyncio
-from collections import deque
 from typing import NoReturn, Protocol
 
 import structlog
 
-from shared.control import keys
 from shared.control.commands import Commands
 from shared.errors import CommandFailed, ControlUnavailable
 from shared.ids import CallId, WorkerId
@@ -20,8 +18,6 @@ log = structlog.get_logger()
 
 SAY_MAX = 2_000
 """Longest text to be said: two minutes and a half, and not more than a playout holds (180 s)."""
-
-LISTEN_RETRY_S = 1.0
 
 
 class Operated(Protocol):
@@ -62,20 +58,13 @@ class CommandLoop:
         self._worker = worker
         self._worker_id = worker_id
         self._commands = commands
-        self._heard: deque[str] = deque(maxlen=keys.COMMANDS_MAX)
-        """Ids: after an outage the stream is read again from its beginning."""
 
     async def run(self) -> NoReturn:
         """Carries out what comes, and goes on listening whatever becomes of Redis."""
         async with asyncio.TaskGroup() as group:
-            while True:
-                try:
-                    async for command in self._commands.listen(self._worker_id):
-                        if command.command_id not in self._heard:
-                            self._heard.append(command.command_id)
-                            group.create_task(self._answer(command), name=f"command-{command.command_id}")
-                except ControlUnavailable:
-                    await asyncio.sleep(LISTEN_RETRY_S)
+            async for command in self._commands.listen(self._worker_id):
+                group.create_task(self._answer(command), name=f"command-{command.command_id}")
+        raise AssertionError("listening does not end")
 
     async def _answer(self, command: Command) -> None:
         try:
