@@ -24,7 +24,7 @@ from shared.control.leases import Leases
 from shared.control.orphans import Orphans
 from shared.errors import ControlUnavailable
 from shared.ids import CallId, new_dispatcher_id
-from shared.messages import CommandName, CommandReply, CommandState, DispatcherRecord, Lease, ResourceQuota
+from shared.messages import CommandName, CommandReply, CommandState, DispatcherRecord, Lease
 from shared.settings import DispatcherSettings
 
 REFUSALS_MAX = 1_000
@@ -98,11 +98,7 @@ class Upkeep:
             draining=replica.draining,
             started_at_ms=self._started_at_ms,
         )
-        await self._dispatchers.heartbeat(record, self._quotas())
-
-    def _quotas(self) -> list[ResourceQuota]:
-        demands = self._agents.current.agents.values()
-        return list({quota.name: quota for each in demands for quota in each.resources}.values())
+        await self._dispatchers.heartbeat(record, self._agents.current.resources.values())
 
     async def _reap(self, replica: Replica) -> None:
         for lease in await self.leases.reap():

@@ -46,9 +46,9 @@ class Roster:
     routing: Routing
 
     @cached_property
-    def resources(self) -> frozenset[str]:
-        """The names of all resources that any agent may use."""
-        return frozenset(quota.name for demands in self.agents.values() for quota in demands.resources)
+    def resources(self) -> Mapping[str, ResourceQuota]:
+        """All resources that any agent may use, by name."""
+        return {quota.name: quota for demands in self.agents.values() for quota in demands.resources}
 
     def choose(self, facts: CallFacts) -> Demands:
         """Returns what this call needs."""

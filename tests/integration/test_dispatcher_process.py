@@ -4,13 +4,11 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from shared import token
 from shared.clock import now_ms
@@ -20,6 +18,7 @@ from shared.control.workers import Workers
 from shared.ids import CallId, WorkerId, call_id_for
 from shared.messages import Lease, WorkerRecord
 from shared.states import WorkerState
+from tests.integration.logged_process import LoggedProcess
 from tests.redis_server import running_redis
 from tests.unit.dispatcher.ladder import SECRET, header_of
 from tests.unit.dispatcher.wire import PATIENCE_S, Peer, Worker, ack_for, in_dialog
@@ -28,37 +27,20 @@ ROOT = Path(__file__).parents[2]
 CALLER_SCENARIO = ROOT / "tests" / "data" / "sip" / "caller.sipp.xml"
 
 
-class Process:
-    """A running dispatcher and what it logged."""
+class Process(LoggedProcess):
+    """A running dispatcher."""
+
+    patience_s = PATIENCE_S
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
+        super().__init__(process)
         self.port = 0
-        self.lines: list[dict[str, Any]] = []
         self.callers: list[Peer] = []
 
     async def caller(self) -> Peer:
         """Returns a caller, closed when the dispatcher ends."""
         self.callers.append(await Peer().open(self.port))
         return self.callers[-1]
-
-    async def event(self, name: str) -> dict[str, Any]:
-        """Returns the next log line of this event."""
-        assert self.process.stdout
-        async with asyncio.timeout(PATIENCE_S):
-            while line := await self.process.stdout.readline():
-                self.lines.append(json.loads(line))
-                if self.lines[-1]["event"] == name:
-                    return self.lines[-1]
-        raise AssertionError(f"it ended without {name}: {self.lines}")
-
-    async def stop(self) -> int:
-        """Sends SIGTERM, reads the rest of the log, returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.stdout
-        async with asyncio.timeout(PATIENCE_S):
-            self.lines += [json.loads(line) async for line in self.process.stdout]
-            return await self.process.wait()
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ It knows nothing of Redis.
 import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,10 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
-ROOT = Path(__file__).parents[3]
+from tests.integration.logged_process import PATIENCE_S, LoggedProcess
 
-PATIENCE_S = 40.0
-"""Longest wait for what happens at once, on a machine that has other things to do."""
+ROOT = Path(__file__).parents[3]
 
 SECRET = "0123456789abcdef"
 
@@ -142,39 +140,8 @@ async def serving(customer: Customer, port: int = 0) -> AsyncIterator[Customer]:
         await runner.cleanup()
 
 
-class SenderProcess:
+class SenderProcess(LoggedProcess):
     """A running `voicepool webhooks`."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[dict[str, Any]] = []
-
-    async def event(self, name: str) -> dict[str, Any]:
-        """Returns the next log line of this event."""
-        assert self.process.stdout
-        async with asyncio.timeout(PATIENCE_S):
-            while line := await self.process.stdout.readline():
-                self.lines.append(json.loads(line))
-                if self.lines[-1]["event"] == name:
-                    return self.lines[-1]
-        raise AssertionError(f"it ended without {name}: {self.lines}")
-
-    async def stop(self) -> int:
-        """Sends SIGTERM, reads the rest of the log, returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return await self.end()
-
-    async def kill(self) -> None:
-        """Kills it."""
-        self.process.kill()
-        await self.end()
-
-    async def end(self) -> int:
-        """Reads the rest of the log and returns the exit code."""
-        assert self.process.stdout
-        async with asyncio.timeout(PATIENCE_S):
-            self.lines += [json.loads(line) async for line in self.process.stdout]
-            return await self.process.wait()
 
 
 async def command(directory: Path, *arguments: str, **settings: str) -> asyncio.subprocess.Process:

@@ -22,8 +22,9 @@ from admin.webhooks.settings import WebhookSettings
 from shared.control import keys
 from shared.control.events import Event, EventName, Events
 from shared.settings import load
+from tests.integration.logged_process import PATIENCE_S
 from tests.integration.redis.drive import drive
-from tests.integration.webhooks.customer import PATIENCE_S, ROOT, SECRET
+from tests.integration.webhooks.customer import ROOT, SECRET
 
 TEXT = (ROOT / "docs" / "events.md").read_text("utf-8")
 EVENT = Event("1-0", "call.ended", 1, {"call_id": "one"})

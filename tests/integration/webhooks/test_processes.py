@@ -12,8 +12,8 @@ from admin.webhooks.dead import DeadEvents
 from admin.webhooks.sender import GROUP
 from shared.control import keys
 from shared.control.events import EventName, Events
+from tests.integration.logged_process import PATIENCE_S
 from tests.integration.webhooks.customer import (
-    PATIENCE_S,
     SECRET,
     Customer,
     command,

@@ -23,8 +23,8 @@ from shared.control import keys
 from shared.control.connection import connect
 from shared.control.events import EventGroup, EventName, Events
 from shared.settings import load
+from tests.integration.logged_process import PATIENCE_S
 from tests.integration.webhooks.customer import (
-    PATIENCE_S,
     SECRET,
     Answering,
     Customer,
