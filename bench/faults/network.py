@@ -3,6 +3,8 @@
     we ── switch ──┬── host            10.x.y.1 is ours, the hosts have the next addresses
                    └── host
 
+The switch is in a namespace of its own: a firewall of this machine (Docker's, say) is not to judge what crosses it.
+
 `Network.cut` parts two of them and leaves the rest: what one sends to the other is lost without an error, as in a
 network that breaks. It needs Linux, iproute2 and root, and knows nothing of what runs on the hosts.
 """
@@ -25,11 +27,8 @@ COMMAND_TIMEOUT_S = 10.0
 _NOWHERE = "02:00:00:00:00:01"
 """A hardware address that no interface has: what is sent to it is lost on the switch."""
 
-_SWITCH = "02:00:00:00:00:02"
-"""Our own hardware address. A bridge without one takes that of some host, another one with each host that is added:
-those that are there already would not find us until their ARP cache has forgotten the old one."""
-
 _DEVICE = "eth0"
+_BRIDGE = "switch"
 
 _POLL_S = 0.01
 
@@ -67,12 +66,17 @@ class Network:
         """Where processes on the hosts reach us."""
 
     def __enter__(self) -> Self:
+        self._switch = f"{self._tag}s"
         with ExitStack() as stack:
-            self._switch = f"{self._tag}s"
-            _ip("link", "add", self._switch, "address", _SWITCH, "type", "bridge")
-            stack.callback(_ip, "link", "del", self._switch)
-            _ip("address", "add", f"{self.address}/{PREFIX_BITS}", "dev", self._switch)
-            _ip("link", "set", self._switch, "up")
+            self._namespace(stack, self._switch)
+            _ip("-n", self._switch, "link", "add", _BRIDGE, "type", "bridge")
+            _ip("-n", self._switch, "link", "set", _BRIDGE, "up")
+            cable = self._cable(self.address)
+            ours = f"{self._tag}o"
+            self._lay(stack, cable, ours, str(os.getpid()))
+            _ip("address", "add", f"{self.address}/{PREFIX_BITS}", "dev", ours)
+            _ip("link", "set", ours, "up")
+            self._wait_until_up(cable)
             self._stack = stack.pop_all()
         return self
 
@@ -85,13 +89,10 @@ class Network:
         """Returns a new host, on the network."""
         number = next(self._numbers)
         host = Host(f"{self._tag}h{number}", f"{self._subnet}.{number}")
-        cable = self._cable(host)
+        cable = self._cable(host.address)
         with ExitStack() as stack:
-            _ip("netns", "add", host.name)
-            stack.callback(_ip, "netns", "del", host.name)
-            _ip("link", "add", cable, "type", "veth", "peer", "name", _DEVICE, "netns", host.name)
-            stack.callback(_ip, "link", "del", cable)
-            _ip("link", "set", cable, "master", self._switch, "up")
+            self._namespace(stack, host.name)
+            self._lay(stack, cable, _DEVICE, host.name)
             _ip("-n", host.name, "link", "set", "lo", "up")
             _ip("-n", host.name, "address", "add", f"{host.address}/{PREFIX_BITS}", "dev", _DEVICE)
             _ip("-n", host.name, "link", "set", _DEVICE, "up")
@@ -112,22 +113,33 @@ class Network:
 
     def unplug(self, host: Host) -> None:
         """Takes a host off the network; it goes on alone."""
-        _ip("link", "set", self._cable(host), "down")
+        _ip("-n", self._switch, "link", "set", self._cable(host.address), "down")
 
     def plug(self, host: Host) -> None:
         """Puts a host back on the network; who looked for it meanwhile finds it within a second (ARP)."""
-        _ip("link", "set", self._cable(host), "up")
-        self._wait_until_up(self._cable(host))
+        cable = self._cable(host.address)
+        _ip("-n", self._switch, "link", "set", cable, "up")
+        self._wait_until_up(cable)
 
-    def _cable(self, host: Host) -> str:
-        """Returns the name of our end of it."""
-        return f"{self._tag}c{host.address.rpartition('.')[2]}"
+    def _namespace(self, stack: ExitStack, name: str) -> None:
+        _ip("netns", "add", name)
+        stack.callback(_ip, "netns", "del", name)
+
+    def _lay(self, stack: ExitStack, cable: str, device: str, where: str) -> None:
+        """Lays a cable from the switch to a new device in a namespace: that of a name, or of a process."""
+        _ip("-n", self._switch, "link", "add", cable, "type", "veth", "peer", "name", device, "netns", where)
+        stack.callback(_ip, "-n", self._switch, "link", "del", cable)
+        _ip("-n", self._switch, "link", "set", cable, "master", _BRIDGE, "up")
+
+    def _cable(self, address: str) -> str:
+        """Returns the name of the switch's end of it."""
+        return f"{self._tag}c{address.rpartition('.')[2]}"
 
     def _wait_until_up(self, cable: str) -> None:
         """Returns once the switch passes on what comes over a cable; the kernel takes its time to notice."""
         deadline = time.monotonic() + COMMAND_TIMEOUT_S
         while True:
-            [link] = json.loads(_ip("-j", "-d", "link", "show", cable))
+            [link] = json.loads(_ip("-n", self._switch, "-j", "-d", "link", "show", cable))
             if link["operstate"] == "UP" and link["linkinfo"]["info_slave_data"]["state"] == "forwarding":
                 return
             if time.monotonic() > deadline:
