@@ -17,12 +17,14 @@ from admin.agents_commands import agents
 from admin.api_commands import api
 from admin.control import EXIT_CODES
 from admin.look_commands import calls, events, ps, quota, top
+from admin.native import build_native
 from admin.records_commands import call, records
 from admin.terminal import make_console, make_table
 from admin.webhooks.command import webhooks
 
 
 @click.group(epilog=EXIT_CODES)
+@click.version_option(package_name="voicepool", message="%(prog)s %(version)s")
 def main() -> None:
     """A pool that answers telephone calls with Azure Voice Live."""
 
@@ -30,6 +32,7 @@ def main() -> None:
 for command in (agents, api, ps, top, calls, call, records, quota, events, drain, undrain, hangup, transfer, say):
     main.add_command(command)
 main.add_command(webhooks)
+main.add_command(build_native)
 
 
 @main.group()

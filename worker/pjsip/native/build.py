@@ -63,7 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    packages = " ".join(line.partition("#")[0].strip() for line in APT_PACKAGES.read_text().splitlines()).split()
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], epilog=f"Debian packages that it needs: {' '.join(packages)}"
+    )
     parser.add_argument("--force", action="store_true", help="build again, whatever the cache holds")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="files compiled at once (%(default)s)")
     parser.add_argument("--source", type=Path, metavar="TARBALL", help="pjproject from this file, no download")
