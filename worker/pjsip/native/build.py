@@ -63,9 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    packages = " ".join(line.partition("#")[0].strip() for line in APT_PACKAGES.read_text().splitlines()).split()
+    lines = (line.partition("#")[0].split() for line in APT_PACKAGES.read_text().splitlines())
+    packages = dict.fromkeys(line[0] for line in lines if line)
     parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0], epilog=f"Debian packages that it needs: {' '.join(packages)}"
+        description=(__doc__ or "").partition("\n")[0], epilog=f"Debian packages that it needs: {', '.join(packages)}"
     )
     parser.add_argument("--force", action="store_true", help="build again, whatever the cache holds")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="files compiled at once (%(default)s)")
