@@ -68,6 +68,15 @@ ORPHAN_TTL_S = 120.0
 ORPHAN_RETRY_S = 40.0
 """A BYE that a dispatcher has undertaken is given to another one after this long: longer than timer F (32 s)."""
 
+PORT_BLOCK_TTL_S = 20.0
+"""A port block whose pod has not said for this long that it has it is free again."""
+
+PORT_BLOCK_RENEW_INTERVAL_S = 5.0
+"""How often a pod says so."""
+
+PORT_BLOCK_MEMORY_S = 3600.0
+"""How long it is remembered when each port block of a machine was last in use."""
+
 COMMANDS_MAX = 100
 """Commands kept for one process that does not read them."""
 
@@ -81,6 +90,8 @@ assert COMMAND_TTL_S < 2.0  # an operator is told within two seconds that nobody
 assert ORPHAN_TTL_S > 2 * ORPHAN_RETRY_S
 assert LEASE_TTL_S > 3 * HEARTBEAT_TTL_S > 9 * HEARTBEAT_INTERVAL_S
 assert LEASE_TTL_S > 3 * LEASE_RENEW_INTERVAL_S
+assert PORT_BLOCK_TTL_S > 3 * PORT_BLOCK_RENEW_INTERVAL_S
+assert PORT_BLOCK_MEMORY_S > PORT_BLOCK_TTL_S
 assert WATCH_TTL_S >= 2 * REAP_INTERVAL_S
 assert HEARTBEAT_TTL_S > WATCH_TTL_S + HEARTBEAT_INTERVAL_S  # a shorter outage than WATCH_TTL_S must kill nobody
 
@@ -277,6 +288,22 @@ def orphan_leases() -> str:
     return f"{_POOL}:orphan-leases"
 
 
+def port_owners(machine: str) -> str:
+    """Hash number of a port block of this machine -> the pod that has it, or had it last.
+
+    Written and read by what takes, keeps and gives back a block; dies PORT_BLOCK_MEMORY_S after the last of it.
+    """
+    return f"{_POOL}:port-owners:{machine}"
+
+
+def port_lapses(machine: str) -> str:
+    """Sorted set number of a port block -> Redis time in ms at which it becomes, or became, free.
+
+    Lives and dies with `port_owners`.
+    """
+    return f"{_POOL}:port-lapses:{machine}"
+
+
 def commands(process_id: WorkerId | DispatcherId) -> str:
     """Stream of packed Commands for one worker or dispatcher, field `command`.
 
@@ -303,6 +330,11 @@ def of_lease(call_id: CallId, lease_id: LeaseId) -> list[str]:
 def of_resources(names: Iterable[str]) -> list[str]:
     """Returns the two keys a script needs for the queue of each resource."""
     return [key for name in names for key in (waiting(name), polls(name))]
+
+
+def of_machine(machine: str) -> list[str]:
+    """Returns the two keys of a machine's port blocks."""
+    return [port_owners(machine), port_lapses(machine)]
 
 
 def of_orphans() -> list[str]:

@@ -8,7 +8,7 @@ ALL = [
     keys.lapses(), keys.call(CallId("a")), keys.released(LeaseId("a")), keys.over(CallId("a")), keys.watched(),
     keys.records(), keys.sessions(), keys.events(), keys.dead_events(), keys.dispatchers(), keys.dispatcher_beats(),
     keys.quotas(), keys.quota_beats(), keys.budgets(), keys.waiting("a"), keys.polls("a"), keys.orphans(),
-    keys.orphan_leases(), keys.commands(WorkerId("a")), keys.answers("a"),
+    keys.orphan_leases(), keys.port_owners("a"), keys.port_lapses("a"), keys.commands(WorkerId("a")), keys.answers("a"),
 ]  # fmt: skip
 
 
