@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.redis_server import RedisServer, running_redis
+
+hypothesis.settings.register_profile("voicepool", deadline=None)  # how fast something is, bench/ says
+hypothesis.settings.load_profile("voicepool")
 
 
 @pytest.fixture(scope="session")

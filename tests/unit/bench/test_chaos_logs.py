@@ -15,8 +15,8 @@ def line(at_s: int, event: str, **about: str) -> str:
     return json.dumps({"timestamp": f"2026-01-01T00:00:{at_s:02}.500000Z", "level": "info", "event": event, **about})
 
 
-def state(at_s: int, call: str, after: str) -> str:
-    return line(at_s, "call.state", worker="w1", call=call, before="before", after=after)
+def said(at_s: int, call: str, event: str) -> str:
+    return line(at_s, event, worker="w1", call_id=call)
 
 
 def at_ms(at_s: int) -> float:
@@ -28,13 +28,12 @@ def test_a_call_is_its_workers_from_the_claim_to_the_end(tmp_path: Path) -> None
     log.write_text(
         "\n".join(
             [
-                state(1, CALL, "connecting"),
-                state(2, OTHER, "connecting"),
-                state(3, CALL, "talking"),
-                state(4, CALL, "ending"),
-                state(5, CALL, "ended"),
-                state(6, CALL, "connecting"),
-                '{"timestamp": "2026-01-01T00:00:07Z", "event": "call.state", "wor',  # killed while it wrote
+                said(1, CALL, "call.claimed"),
+                said(2, OTHER, "call.claimed"),
+                said(3, CALL, "sip.call_answered"),
+                said(5, CALL, "call.ended"),
+                said(6, CALL, "call.claimed"),
+                '{"timestamp": "2026-01-01T00:00:07Z", "event": "call.ended", "wor',  # killed while it wrote
             ]
         )
     )
@@ -48,8 +47,8 @@ def test_a_call_is_its_workers_from_the_claim_to_the_end(tmp_path: Path) -> None
 
 def test_what_all_processes_say_of_a_call_comes_in_order_of_time_without_the_middle(tmp_path: Path) -> None:
     worker, dispatcher = tmp_path / "worker.log", tmp_path / "dispatcher.log"
-    worker.write_text("\n".join(line(second, "beat", call=CALL) for second in range(1, 9)))
+    worker.write_text("\n".join(line(second, "beat", call_id=CALL) for second in range(1, 9)))
     dispatcher.write_text("\n".join([line(0, "call.placed", call_id=CALL), line(0, "call.placed", call_id=OTHER)]))
-    said = logs.about(CALL, [worker, dispatcher], 4)
-    assert [each.partition(":")[0] for each in said] == ["dispatcher", "worker", "...", "worker", "worker"]
+    found = logs.about(CALL, [worker, dispatcher], 4)
+    assert [each.partition(":")[0] for each in found] == ["dispatcher", "worker", "...", "worker", "worker"]
     assert len(logs.about(CALL, [worker, dispatcher], 9)) == 9

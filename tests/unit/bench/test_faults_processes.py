@@ -67,7 +67,7 @@ def test_a_process_is_told_to_leave(family: "tuple[subprocess.Popen[str], int]")
     os.close(watched)
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid(), 2**22 + 1])
+@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid(), 2**22 + 1], ids=["init", "own", "parent", "none"])
 def test_a_process_of_others_is_left_alone(pid: int) -> None:
     with pytest.raises(NotOurs):
         Target.of(pid)
