@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 from admin.agents_sample import SAMPLE
+from admin.marked import with_part
 from admin.settings import environment_and_file
 from shared.agents import file
 from shared.agents.facts import CallFacts
@@ -138,11 +139,7 @@ def reference() -> str:
 
 def with_reference(document: str) -> str:
     """Returns the document with the reference as it is now between its marker lines; raises ValueError without them."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"it has no lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+    return with_part(document, BEGIN, END, reference())
 
 
 def _missing() -> dict[str, str]:

@@ -19,6 +19,7 @@ from admin.control import EXIT_CODES
 from admin.look_commands import calls, events, ps, quota, top
 from admin.native import build_native
 from admin.records_commands import call, records
+from admin.telemetry_commands import telemetry
 from admin.terminal import make_console, make_table
 from admin.webhooks.command import webhooks
 
@@ -32,6 +33,7 @@ def main() -> None:
 for command in (agents, api, ps, top, calls, call, records, quota, events, drain, undrain, hangup, transfer, say):
     main.add_command(command)
 main.add_command(webhooks)
+main.add_command(telemetry)
 main.add_command(build_native)
 
 

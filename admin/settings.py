@@ -9,15 +9,17 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from annotated_types import Ge, Gt, Le, MultipleOf
 from dotenv import dotenv_values
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
 from admin.api.settings import AdminSettings
+from admin.marked import with_part
 from admin.webhooks.settings import WebhookSettings
 from shared.errors import ConfigError
 from shared.settings import DispatcherSettings, PoolSettings, RedisSettings, WorkerSettings, load
@@ -83,6 +85,8 @@ class Setting:
     default: str
     """As it would be written in `.env`; empty for a required one."""
     required: bool
+    values: str
+    """What it may be, like `0 to 65535`, or that it is a secret; empty is any text that fits the description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +174,15 @@ def markdown_table() -> str:
     parts = []
     for group in Group:
         rows = [s for s in all_settings() if s.group is group]
-        parts += [f"**{group}**", "", "| variable | default | what it is |", "|---|---|---|"]
-        parts += [f"| `{s.name}` | {_default_cell(s)} | {s.description} |" for s in rows]
+        parts += [f"**{group}**", "", "| variable | default | may be | what it is |", "|---|---|---|---|"]
+        parts += [f"| `{s.name}` | {_default_cell(s)} | {s.values} | {s.description} |" for s in rows]
         parts.append("")
     return "\n".join(parts)
 
 
 def with_table(document: str) -> str:
     """Returns the document with the table as it is now between its two marker lines; raises ValueError without them."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"it has no lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{markdown_table()}\n{END}{after}"
+    return with_part(document, BEGIN, END, markdown_table())
 
 
 def environment_and_file() -> dict[str, str]:
@@ -214,7 +214,35 @@ def _setting(attribute: str, info: FieldInfo, group: Group) -> Setting:
         description=info.description or "",
         default="" if required else _text(info.default),
         required=required,
+        values=_allowed(info),
     )
+
+
+def _allowed(info: FieldInfo) -> str:
+    kinds = [kind for kind in (get_args(info.annotation) or (info.annotation,)) if kind is not type(None)]
+    kind = kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else str
+    if issubclass(kind, SecretStr):
+        return "secret"
+    if issubclass(kind, bool):
+        return "true, false"
+    if issubclass(kind, Enum):
+        return ", ".join(str(choice.value) for choice in kind)
+    return _range(kind, info.metadata) if issubclass(kind, int | float) else ""
+
+
+def _range(kind: type, limits: list[Any]) -> str:
+    least = next((limit.ge for limit in limits if isinstance(limit, Ge)), None)
+    above = next((limit.gt for limit in limits if isinstance(limit, Gt)), None)
+    most = next((limit.le for limit in limits if isinstance(limit, Le)), None)
+    step = next((f", in steps of {limit.multiple_of}" for limit in limits if isinstance(limit, MultipleOf)), "")
+    noun = "whole number" if issubclass(kind, int) else "number"
+    if least is not None:
+        text = f"{least} to {most}" if most is not None else f"{least} or more"
+    elif above is not None:
+        text = f"more than {above}" + (f", {most} at most" if most is not None else "")
+    else:
+        text = noun if most is None else f"{noun}, {most} at most"
+    return text + step
 
 
 def _required(model: type[RedisSettings]) -> list[str]:

@@ -68,6 +68,7 @@ def main() -> None:
 @click.option(
     "--seconds", default=10.0, show_default=True, type=click.FloatRange(1, 3600), help="Length of the window."
 )
+@click.option("--telemetry", is_flag=True, help="Measure once more with metrics and traces exported; print the ratio.")
 @click.option("--search", is_flag=True, help="Double the calls until quality breaks; report the last good number.")
 @click.option(
     "--baseline",

@@ -12,18 +12,23 @@ import asyncio
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
+from admin.ports import free_tcp_port
 from bench import usage
 from bench.baselines import BASELINES
 from bench.callers import Callers
 from bench.load.clips import speech_samples, write_wav
+from bench.load.collector import collecting
 from bench.load.packets import lost, percentiles, spacing_ms
 from bench.load.rtp import RtpLoad
 from bench.progress import Progress
-from bench.rig import READY_S, PoolOptions, Rig, RigError, pool, rig, subdirectory
+from bench.rig import ADDRESS, READY_S, PoolOptions, Rig, RigError, pool, rig, subdirectory
 from shared.messages import WorkerHealth
 
 SETTLE_S = 4.0
@@ -67,6 +72,8 @@ class Options:
     seconds: float = 10.0
     """Length of the window."""
     baselines: tuple[str, ...] = tuple(BASELINES)
+    telemetry: bool = False
+    """Measure once more with everything exported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,35 @@ class Window:
     load: Load
     threads: dict[str, float]
     """CPU per call by thread, in percent of a core."""
+    supervisor_percent: float = 0.0
+    """CPU of the worker's supervisor, in percent of a core."""
+
+    @property
+    def pod_percent(self) -> float:
+        """CPU of worker and supervisor together, in percent of a core."""
+        return self.cpu_percent_per_call * self.calls + self.supervisor_percent
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """The same load with everything exported: every call traced, OTLP every second, and a scrape every second."""
+
+    window: Window
+    ratio: float
+    """CPU of worker and supervisor, against the same without."""
+    idle_rss_mb: float
+    sent_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the comparison as plain values."""
+        return {
+            "cpu_percent_per_call": round(self.window.cpu_percent_per_call, 4),
+            "supervisor_percent": round(self.window.supervisor_percent, 3),
+            "ratio": round(self.ratio, 3),
+            "idle_rss_mb": round(self.idle_rss_mb, 1),
+            "sent_bytes": self.sent_bytes,
+            "rtp_spacing_ms": rounded(self.window.rtp_spacing_ms),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +196,7 @@ class Density:
     uplink_dropped: int
     loop_lag_ms: dict[str, float]
     baselines: dict[str, Compared] = field(default_factory=dict)
+    telemetry: Telemetry | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Returns the result as plain values."""
@@ -179,9 +216,10 @@ class Density:
             "uplink_dropped": self.uplink_dropped,
             "loop_lag_ms": rounded(self.loop_lag_ms),
             "threads": {name: round(share, 4) for name, share in window.threads.items()},
+            "supervisor_percent": round(window.supervisor_percent, 3),
             "load": load_json(window.load),
             "baselines": {name: baseline.as_json() for name, baseline in self.baselines.items()},
-        }
+        } | ({"telemetry": self.telemetry.as_json()} if self.telemetry else {})
 
     @property
     def broken(self) -> str:
@@ -212,8 +250,9 @@ def load_json(load: Load) -> dict[str, float]:
 async def run(options: Options, directory: Path, progress: Progress) -> Density:
     """Measures one point, baselines included; raises RigError when the load side was saturated."""
     result = await _measure_pool(options, subdirectory(directory, "pool"), progress)
-    if saturated := result.window.load.saturated:
-        raise RigError(f"not reported, because the load side was the bottleneck: {saturated}")
+    _refuse_saturated(result)
+    if options.telemetry:
+        result = replace(result, telemetry=await _measure_telemetry(result, directory, progress))
     baselines = {}
     for name in options.baselines:
         window = await _measure_baseline(name, options, subdirectory(directory, name), progress)
@@ -225,6 +264,29 @@ async def run(options: Options, directory: Path, progress: Progress) -> Density:
             worker = (await _measure_pool(few, subdirectory(directory, f"{window.calls}"), progress)).window
         baselines[name] = Compared(window, worker.cpu_percent_per_call)
     return replace(result, baselines=baselines)
+
+
+async def _measure_telemetry(plain: Density, directory: Path, progress: Progress) -> Telemetry:
+    port = free_tcp_port()
+    async with collecting(ADDRESS) as collector:
+        settings = {
+            "TELEMETRY_PORT": str(port),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+            "OTEL_BSP_SCHEDULE_DELAY": "1000",
+        }
+        progress.say("the same with telemetry")
+        where = subdirectory(directory, "telemetry")
+        metrics = f"http://{ADDRESS}:{port}/metrics"
+        result = await _measure_pool(plain.options, where, progress, settings, metrics)
+    _refuse_saturated(result)
+    ratio = result.window.pod_percent / plain.window.pod_percent
+    return Telemetry(result.window, ratio, result.idle_rss_mb, collector.received_bytes)
+
+
+def _refuse_saturated(result: Density) -> None:
+    if saturated := result.window.load.saturated:
+        raise RigError(f"not reported, because the load side was the bottleneck: {saturated}")
 
 
 async def search(options: Options, directory: Path, progress: Progress) -> tuple[Density, str]:
@@ -262,7 +324,14 @@ async def _search_point(options: Options, directory: Path, progress: Progress) -
     return None, trouble
 
 
-async def _measure_pool(options: Options, directory: Path, progress: Progress) -> Density:
+async def _measure_pool(
+    options: Options,
+    directory: Path,
+    progress: Progress,
+    settings: Mapping[str, str] | None = None,
+    metrics: str = "",
+) -> Density:
+    """Measures a pool whose worker has these further settings, and whose `metrics` are asked for every second."""
     pool_options = PoolOptions(
         calls=options.calls,
         audio_format=options.audio_format,
@@ -270,6 +339,7 @@ async def _measure_pool(options: Options, directory: Path, progress: Progress) -
         tls=options.tls,
         srtp=options.srtp,
         simulator=model_options(directory),
+        worker=settings,
     )
     progress.say(f"{options.calls} calls: starting the pool")
     async with pool(pool_options, directory) as started:
@@ -277,7 +347,14 @@ async def _measure_pool(options: Options, directory: Path, progress: Progress) -
         healths: list[WorkerHealth] = []
         async with Callers.open(directory, started.dispatcher_port, started.cores.load, srtp=options.srtp) as callers:
             window = await _window(
-                callers, started, options, started.worker_pid, options.calls, progress, healths=healths
+                callers,
+                started,
+                options,
+                started.worker_pid,
+                options.calls,
+                progress,
+                healths=healths,
+                metrics=metrics,
             )
         if window is None:
             raise RigError("not every call had its session with the model to the end")
@@ -336,6 +413,7 @@ async def _window(
     progress: Progress,
     healths: list[WorkerHealth] | None = None,
     sessions: bool = True,
+    metrics: str = "",
 ) -> Window | None:
     """Makes the calls, lets them settle, measures the process `pid` over the window, and hangs up.
 
@@ -348,18 +426,23 @@ async def _window(
     rtp = callers.rtp
     await rtp.record(True)
     watch = LoadWatch(started, rtp)
+    supervisor = started.supervisor_pid or pid
+    supervised_s = usage.cpu_seconds(supervisor)
     spent_s, threads = usage.cpu_seconds(pid), usage.thread_seconds(pid)
     begin = time.monotonic()
     while time.monotonic() - begin < options.seconds:
         await asyncio.sleep(min(1.0, options.seconds))
         if healths is not None:
             healths.append(await started.health())
+        if metrics:
+            await _scrape(metrics)
     elapsed = time.monotonic() - begin
     cpu_percent = 100 * (usage.cpu_seconds(pid) - spent_s) / elapsed
     now = usage.thread_seconds(pid)
     shares = {
         what: 100 * (now.get(name, 0.0) - threads.get(name, 0.0)) / elapsed / calls for name, what in THREADS.items()
     }
+    supervisor_percent = 100 * (usage.cpu_seconds(supervisor) - supervised_s) / elapsed if supervisor != pid else 0.0
     load = await watch.load()
     await rtp.record(False)
     rss_kb, stats = usage.rss_kb(pid), await rtp.stats()
@@ -377,7 +460,13 @@ async def _window(
         lost=lost(received) + stats.receive_drops,
         load=load,
         threads=shares,
+        supervisor_percent=supervisor_percent,
     )
+
+
+async def _scrape(metrics: str) -> None:
+    async with aiohttp.ClientSession() as http, http.get(metrics) as answer:
+        await answer.read()
 
 
 def model_options(directory: Path) -> tuple[str, ...]:

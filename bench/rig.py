@@ -95,6 +95,7 @@ class Rig:
         self.dispatcher_pid = 0
         self.worker_id = ""
         self.worker_pid = 0
+        self.supervisor_pid = 0
         self._certificate: Certificate | None = None
 
     async def start(self, name: str, core: int, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
@@ -166,6 +167,7 @@ class Rig:
             "worker", self.cores.subject, [sys.executable, "-m", module], env | dict(options.worker or {})
         )
         [event] = await process.wait_for("worker.ready", timeout_s=READY_S)
+        self.supervisor_pid = process.pid
         self.worker_id, self.worker_pid = str(event["worker"]), int(event["pid"])
         await self._until_placeable()
         return process

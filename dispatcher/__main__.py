@@ -1,6 +1,6 @@
 """Starts a dispatcher: `python -m dispatcher`.
 
-It holds no logic but the reading of settings. Exit code 2 means that they are wrong, or that the SIP port is taken.
+It holds no logic but the reading of settings. Exit code 2 means that they are wrong, or that a port is taken.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import uvloop
 from pydantic import AliasChoices
 
 from dispatcher.app import serve
+from dispatcher.telemetry import Telemetry
 from shared import garbage, logs
 from shared.errors import ConfigError
 from shared.settings import DispatcherSettings, load
@@ -26,9 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(DispatcherSettings)
         logs.configure(settings.log_level)
+        telemetry = Telemetry(settings)
         garbage.settle()
         garbage.make_full_collections_rare()
-        uvloop.run(serve(settings))
+        try:
+            uvloop.run(serve(settings, telemetry))
+        finally:
+            telemetry.close()
     except ConfigError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
         return 2

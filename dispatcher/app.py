@@ -6,6 +6,7 @@ dispatcher does for the pool beside calls is `upkeep.py`.
 
 import asyncio
 import signal
+import time
 from functools import partial
 from typing import Protocol
 
@@ -15,10 +16,12 @@ from dispatcher.agents import AgentDirectory
 from dispatcher.notices import Notices
 from dispatcher.offers import LeaseStore, Offers
 from dispatcher.placing import Left, Placing, Refused
-from dispatcher.sip.actions import Address, Find, GiveUp, Order, Orphan, Place, Release, Report, Settled
+from dispatcher.sip.actions import Address, Dispatched, Find, GiveUp, Order, Orphan, Place, Release, Report, Settled
 from dispatcher.sip.proxy import Proxy, ProxySettings
 from dispatcher.table import Table, TableSource, address_of
-from dispatcher.transport import Driver
+from dispatcher.telemetry import Notes, Standing, Telemetry
+from dispatcher.transport.driver import Driver
+from dispatcher.transport.tls import Tls, TlsFiles
 from dispatcher.upkeep import Upkeep
 from shared.choices import DispatchMode
 from shared.clock import now_ms
@@ -65,6 +68,7 @@ class Dispatcher:
         leases: FoundLeases,
         agents: AgentDirectory,
         listener: Listener,
+        notes: Notes,
     ) -> None:
         """`agents` have been opened."""
         loop = asyncio.get_running_loop()
@@ -75,6 +79,7 @@ class Dispatcher:
         self._leases = leases
         self._agents = agents
         self._listener = listener
+        self._notes = notes
         self._offers = Offers(
             self._table,
             leases,
@@ -93,8 +98,21 @@ class Dispatcher:
 
     @property
     def draining(self) -> bool:
-        """Whether new calls are refused."""
-        return self._proxy.draining
+        """Whether new calls are refused, or soon will be."""
+        return self._proxy.draining or self._proxy.leaving
+
+    def standing(self) -> Standing:
+        """Returns how it is doing; to be asked once it listens."""
+        received, sent = self._proxy.messages
+        return Standing(
+            not_ready=self._not_ready(),
+            draining=self.draining,
+            waiting=sum(placing.in_line for placing in self._placings.values()),
+            transactions=self._proxy.transactions,
+            received=received,
+            sent=sent,
+            redis_answers=not self._control_away,
+        )
 
     def drain(self, draining: bool) -> None:
         """Refuses new calls from now on, or takes them again; one that has been told to stop takes none any more."""
@@ -103,13 +121,14 @@ class Dispatcher:
             self._proxy.draining = draining
 
     def stop(self) -> None:
-        """Ends `run` soon: new calls are refused, unanswered ones get a few seconds."""
+        """Ends `run` after SIP_STOP_GRACE_S: then new calls are refused, and unanswered ones get a few seconds."""
         self._stopping.set()
 
     def hang_up(self, lease: Lease) -> None:
         """Says BYE to the caller of a dead worker's call; the listener hears when it is settled."""
         if lease.dialog is not None:
             orphan = Orphan(lease.call_id, lease.dialog, lease.peer)
+            self._notes.orphaned()
             self._driver.run(partial(self._proxy.hang_up, orphan))
 
     async def refresh(self) -> None:
@@ -118,8 +137,8 @@ class Dispatcher:
         self._apply_table()
 
     async def start(self) -> None:
-        """Opens the sockets; raises ConfigError when the SIP port is taken."""
-        self._own, self._shared = self._listen()
+        """Opens the sockets; raises ConfigError when a port is taken, or a TLS file is no good."""
+        self._own, self._streams, self._shared = self._listen()
         await self._read_table()
 
     async def run(self) -> None:
@@ -128,21 +147,24 @@ class Dispatcher:
             self._serve()
             watching = self._tasks.create_task(self._watch_table(), name="worker table")
             await self._stopping.wait()
+            await self._linger()
             await self._answer_all()
             self._driver.close()
             watching.cancel()
         log.info("dispatcher.stopped")
 
     def _serve(self) -> None:
-        settings, own, shared = self._settings, self._own, self._shared
+        settings, own, streams, shared = self._settings, self._own, self._streams, self._shared
         self._proxy = Proxy(
             ProxySettings(
                 address=own,
+                streams=streams,
                 shared=shared,
                 secret=settings.lease_secret.get_secret_value(),
                 peers=settings.sip_allowed_peers,
                 invite_rate=settings.sip_invite_rate,
                 redirect=settings.dispatch_mode is DispatchMode.REDIRECT,
+                trace_ratio=settings.trace_ratio,
             )
         )
         self._apply_table()
@@ -150,33 +172,61 @@ class Dispatcher:
         self.listening.set_result(own)
         log.info(
             "dispatcher.listening",
-            transport="udp",
+            transports=[each.transport for each in (own, *streams)],
             host=settings.sip_local_address,
-            port=shared.port if settings.sip_share_port and shared else own.port,
+            port=self._port,
+            tls_port=next((each.port for each in streams if each.transport == "tls"), None),
             advertised=settings.advertised_address,
             own_port=own.port,
             mode=settings.dispatch_mode,
             workers=self._table.ready(),
         )
 
-    def _listen(self) -> tuple[Address, Address | None]:
-        """Opens the sockets; returns where this replica is reached, and where all of them are if that is elsewhere."""
+    def _listen(self) -> tuple[Address, tuple[Address, ...], tuple[Address, ...]]:
+        """Opens the sockets; returns where this replica is reached over UDP and over connections, and where all are."""
         settings = self._settings
         host, port, advertised = settings.sip_local_address, settings.sip_port, settings.advertised_address
-        shared: Address | None = None
         try:
             if settings.sip_share_port:
-                shared = Address("udp", advertised, self._driver.share(host, port))
-                port = 0
-            own = Address("udp", advertised, self._driver.listen(host, port))
+                self._port = self._driver.share(host, port, tcp=settings.sip_tcp)
+                own = Address("udp", advertised, self._driver.listen(host, 0))
+            else:
+                self._port = self._driver.listen(host, port, tcp=settings.sip_tcp)
+                own = Address("udp", advertised, self._port)
         except OSError as error:
             raise ConfigError([f"SIP_PORT: cannot listen on {host}:{port}: {error.strerror}"]) from error
-        if settings.shared_address is not None:
-            shared = Address("udp", *settings.shared_address)
-        return own, shared
+        tls_port = self._listen_tls()
+        streams = [Address("tcp", advertised, self._port)] if settings.sip_tcp else []
+        streams += [Address("tls", advertised, tls_port)] if tls_port is not None else []
+        host, port = settings.shared_address or (advertised, self._port)
+        shared = (Address("udp", host, port), *(_at(each, host, port) for each in streams))
+        return own, tuple(streams), shared
+
+    def _listen_tls(self) -> int | None:
+        """Opens the TLS socket, if there is to be one; returns its port."""
+        settings = self._settings
+        host, port = settings.sip_local_address, settings.sip_tls_port
+        if port is None:
+            return None
+        files = TlsFiles(settings.sip_tls_cert_file, settings.sip_tls_key_file, settings.sip_tls_ca_file)
+        if problem := files.problem():
+            raise ConfigError([": ".join(problem)])
+        try:
+            return self._driver.listen_tls(host, port, Tls(files), shared=settings.sip_share_port)
+        except OSError as error:
+            raise ConfigError([f"SIP_TLS_PORT: cannot listen on {host}:{port}: {error.strerror}"]) from error
+
+    async def _linger(self) -> None:
+        """Takes what is still sent here, by a load balancer that has not heard yet that this one is going."""
+        self._proxy.leaving = True
+        grace_s = self._settings.sip_stop_grace_s
+        if grace_s:
+            log.info("dispatcher.leaving", grace_s=grace_s)
+            await asyncio.sleep(grace_s)
 
     async def _answer_all(self) -> None:
         self._proxy.draining = True
+        self._all_answered.clear()  # there may have been a moment without calls before the last ones came
         log.info("dispatcher.stopping", unanswered=self._proxy.unanswered())
         self._note_answered()
         try:
@@ -189,11 +239,20 @@ class Dispatcher:
         if self._stopping.is_set() and not self._proxy.unanswered():
             self._all_answered.set()
 
+    def _not_ready(self) -> str:
+        # Workers that are full or late are no reason: all dispatchers see the same ones, callers are owed a 503, and
+        # running calls somebody who carries on.
+        if self.draining:
+            return "draining"
+        return "" if self._table.living() else "no worker is alive"
+
     def _handle(self, action: Order) -> None:
         """Carries out what the core asks for besides sending."""
         match action:
             case Report():
                 self._report(action)
+            case Dispatched():
+                self._notes.dispatched(action, asyncio.get_running_loop().time())
             case Place():
                 self._tasks.create_task(self._place(action), name="place")
             case GiveUp():
@@ -208,6 +267,7 @@ class Dispatcher:
 
     async def _place(self, place: Place) -> None:
         """Answers one question of the core, whatever happens on the way."""
+        began_ns = time.time_ns()
         waited_ms = round((asyncio.get_running_loop().time() - place.invite_at) * 1000)
         try:
             demands = self._agents.demands(place.request, place.source)
@@ -219,10 +279,11 @@ class Dispatcher:
                 taken=lambda: self._driver.run(partial(self._proxy.taken, place)),
             )
         except Exception:
-            log.exception("dispatcher.placement_failed", call_id=place.call_id)
+            log.exception("dispatcher.placement_failed", call_id=place.call_id, trace_id=place.trace.context.trace_id)
             outcome = Refused("internal_error")
         finally:
             self._placings.pop(place.number, None)
+        self._notes.leased(place, outcome, began_ns)
         self._apply_table()  # placing may have read it anew: the worker's answer must not come from a stranger
         match outcome:
             case Refused():
@@ -249,9 +310,10 @@ class Dispatcher:
         try:
             await self._offers.withdraw(lease)
         except Exception:
-            log.exception("dispatcher.release_failed", call_id=lease.call_id)
+            log.exception("dispatcher.release_failed", call_id=lease.call_id, trace_id=lease.trace_id)
 
     def _report(self, report: Report) -> None:
+        self._notes.reported(report)
         if report.event == "call.refused":
             fields = report.fields
             self._listener.refused(CallId(str(fields["call_id"])), int(fields["status"]), str(fields["reason"]))
@@ -294,14 +356,20 @@ class Dispatcher:
         self._note_answered()
 
 
-async def serve(settings: DispatcherSettings) -> None:
+def _at(address: Address, host: str, port: int) -> Address:
+    """Returns where all replicas are reached instead: over TLS at the same port, over TCP at the one that UDP has."""
+    return address._replace(host=host, port=address.port if address.transport == "tls" else port)
+
+
+async def serve(settings: DispatcherSettings, telemetry: Telemetry) -> None:
     """Runs a dispatcher until SIGTERM or SIGINT; raises ConfigError when it cannot start."""
     loop = asyncio.get_running_loop()
     agents = AgentDirectory(settings)
     await agents.open()
-    async with connect(settings.redis, client_name="voicepool-dispatcher") as redis:
+    observe = telemetry.notes.asked_redis
+    async with connect(settings.redis, client_name="voicepool-dispatcher", observe=observe) as redis:
         upkeep = Upkeep(settings, redis, agents)
-        dispatcher = Dispatcher(settings, Workers(redis), upkeep.leases, agents, upkeep)
+        dispatcher = Dispatcher(settings, Workers(redis), upkeep.leases, agents, upkeep, telemetry.notes)
         await dispatcher.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, dispatcher.stop)
@@ -309,6 +377,7 @@ async def serve(settings: DispatcherSettings) -> None:
             beside = [
                 tasks.create_task(upkeep.run(dispatcher), name="upkeep"),
                 tasks.create_task(agents.watch(), name="agent file"),
+                tasks.create_task(telemetry.run(dispatcher), name="telemetry"),
             ]
             await dispatcher.run()
             for task in beside:

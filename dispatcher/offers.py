@@ -130,7 +130,14 @@ class _Attempt:
         self._place = place
         self._demands = demands
         self._invite_at_ms = invite_at_ms
-        self._wish = Wish(agent=demands.agent, priority=demands.priority, may_wait=desk.may_wait, peer=place.source)
+        self._traceparent = str(place.trace.context)
+        self._wish = Wish(
+            agent=demands.agent,
+            priority=demands.priority,
+            may_wait=desk.may_wait,
+            peer=place.source,
+            traceparent=self._traceparent,
+        )
         self._lease_id = new_lease_id()
         self._asked: WorkerId | None = None
         """The worker for whose slot Redis was last asked, and has not answered."""
@@ -174,7 +181,7 @@ class _Attempt:
         self._asked = row.record.worker_id
         # Shielded: out of time, the command goes on alone, since to cancel it would cost its connection. The lease it
         # may still get is the one that is then offered all the same: it has the same id.
-        lease = await asyncio.shield(
+        asking = asyncio.ensure_future(
             self._leases.acquire(
                 self._place.call_id,
                 row.record.worker_id,
@@ -184,6 +191,8 @@ class _Attempt:
                 replacing=replacing.lease_id if replacing and not replacing.provisional else None,
             )
         )
+        asking.add_done_callback(_heard)
+        lease = await asyncio.shield(asking)
         self._asked = None
         if lease.worker_id in self._place.exclude:
             raise LeaseLost("the call is still with a worker that failed it")
@@ -207,6 +216,7 @@ class _Attempt:
             provisional=True,
             agent=self._demands.agent,
             resource=self._reachable(row)[0].name,
+            traceparent=self._traceparent,
         )
 
     def _choose(
@@ -226,3 +236,9 @@ class _Attempt:
         """The resources that this worker reaches, as far as it says; one at least, since `choose` has seen to that."""
         resources = self._demands.resources
         return tuple(each for each in resources if each.name not in row.health.cut_off) or resources[:1]
+
+
+def _heard(asking: asyncio.Future[Lease]) -> None:
+    """Takes notice of an error that comes when nobody waits any more; until then it is raised to who does."""
+    if not asking.cancelled():
+        asking.exception()

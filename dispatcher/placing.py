@@ -52,7 +52,8 @@ class Placing:
         self._demands = demands
         self._invite_at_ms = invite_at_ms
         self._given_up = asyncio.Event()
-        self._in_line = False
+        self.in_line = False
+        """Whether it waits for a resource."""
         self._taken = False
         self._tries = 0
 
@@ -79,8 +80,8 @@ class Placing:
             except NoQuota as error:
                 if error.wait_s is None or waited_s + error.wait_s > line_limit_s:
                     return await self._refuse("no_quota")
-                if not self._in_line:
-                    self._in_line = True
+                if not self.in_line:
+                    self.in_line = True
                     waiting()
                 await self._pause(min(error.wait_s, LINE_POLL_S))
             except OfferedElsewhere as elsewhere:
@@ -100,7 +101,7 @@ class Placing:
         return await self._refuse("caller_cancelled")
 
     async def _refuse(self, reason: str) -> Refused:
-        if self._in_line:
+        if self.in_line:
             await self._offers.leave_line(self._place, self._demands)
         return Refused(reason)
 

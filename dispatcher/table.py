@@ -91,6 +91,10 @@ class Table:
         rows = (*self.rows, *self.forgotten)
         return next((row for row in rows if row.record.worker_id == worker_id), None)
 
+    def living(self) -> int:
+        """Returns how many workers are alive, whether they take calls or not."""
+        return sum(row.alive for row in (*self.rows, *self.forgotten))
+
     def ready(self) -> int:
         """Returns how many workers take calls."""
         return sum(map(takes_calls, (*self.rows, *self.forgotten)))

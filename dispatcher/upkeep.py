@@ -102,9 +102,9 @@ class Upkeep:
 
     async def _reap(self, replica: Replica) -> None:
         for lease in await self.leases.reap():
-            log.warning("lease.reaped", call_id=lease.call_id, worker_id=lease.worker_id)
+            log.warning("lease.reaped", call_id=lease.call_id, trace_id=lease.trace_id, worker_id=lease.worker_id)
         for lease in await self._orphans.take():
-            log.warning("call.orphaned", call_id=lease.call_id, worker_id=lease.worker_id)
+            log.warning("call.orphaned", call_id=lease.call_id, trace_id=lease.trace_id, worker_id=lease.worker_id)
             replica.hang_up(lease)
 
     async def _tell_news(self) -> NoReturn:

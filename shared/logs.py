@@ -22,6 +22,8 @@ def configure(level: str, file: str = "", **context: str | int) -> None:
     # Libraries below us report their own troubles; what they say at INFO repeats what our events already say.
     for library in ("aiohttp", "asyncio", "azure", "redis"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # It logs each attempt that fails, for as long as its collector is away; `shared/telemetry/export.py` says it once.
+    logging.getLogger("opentelemetry").setLevel(level if level == "DEBUG" else logging.CRITICAL)
     structlog.configure(
         processors=[
             _always(context),

@@ -169,6 +169,8 @@ class Lease(Message):
     """Who is to answer, as the dispatcher found; empty when it did not look."""
     resource: str = ""
     """Voice Live resource whose quota the call counts against; empty is the one of the settings."""
+    traceparent: str = ""
+    """Trace that the call belongs to (`shared/telemetry/trace.py`); empty when its dispatcher began none."""
     answered_at_ms: int | None = None
     dialog: Dialog | None = None
     """Known once the call is answered: whoever frees a lease with a dialog owes the caller a BYE."""
@@ -176,6 +178,11 @@ class Lease(Message):
     def __post_init__(self) -> None:
         if self.dialog is not None:
             object.__setattr__(self, "dialog", Dialog.of(self.dialog))
+
+    @property
+    def trace_id(self) -> str:
+        """Id of its trace, for log lines; empty when there is none."""
+        return self.traceparent[3:35]
 
 
 class CommandName(StrEnum):

@@ -156,6 +156,21 @@ class PoolSettings(RedisSettings):
         ge=1,
     )
 
+    telemetry_port: int | None = setting(
+        "TELEMETRY_PORT",
+        None,
+        "TCP port of /metrics, /livez and /readyz; 0 takes any free one; empty is none of them.",
+        ge=0,
+        le=65535,
+    )
+    telemetry_host: str = setting("TELEMETRY_HOST", "127.0.0.1", "Address that TELEMETRY_PORT is opened on.")
+    otlp_endpoint: str = setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "URL that traces and metrics are sent to with OTLP (http/protobuf), like http://collector:4318; empty is none.",
+    )
+    trace_ratio: float = setting("TRACE_RATIO", 1.0, "Share of calls that are traced, from 0 to 1.", ge=0, le=1)
+
     @field_validator("lease_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
@@ -176,6 +191,8 @@ class PoolSettings(RedisSettings):
         "voice_live_connections_per_minute",
         "voice_live_sessions",
         "voice_live_tokens_per_minute",
+        "telemetry_port",
+        "sip_tls_port",
         "voicelive_api_key",
         "voice_live_max_response_output_tokens",
         mode="before",
@@ -184,6 +201,18 @@ class PoolSettings(RedisSettings):
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value in ("", "inf") else value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must be a URL that starts with http:// or https://")
+        return value
+
+    @property
+    def telemetry(self) -> bool:
+        """Whether anybody wants to know what is measured."""
+        return self.telemetry_port is not None or bool(self.otlp_endpoint)
 
     @property
     def pod(self) -> str:
@@ -203,7 +232,28 @@ class DispatcherSettings(PoolSettings):
     """Settings of a dispatcher."""
 
     sip_port: int = setting(
-        "SIP_PORT", 5060, "UDP port the dispatcher listens on; 0 takes any free one.", ge=0, le=65535
+        "SIP_PORT", 5060, "UDP and TCP port the dispatcher listens on; 0 takes any free one.", ge=0, le=65535
+    )
+    sip_tcp: bool = setting("SIP_TCP", True, "Listen on SIP_PORT over TCP too.")
+    sip_tls_port: int | None = setting(
+        "SIP_TLS_PORT",
+        None,
+        "TCP port the dispatcher listens on for SIP over TLS, 5061 as a rule; 0 takes any free one; empty is none.",
+        ge=0,
+        le=65535,
+    )
+    sip_tls_cert_file: str = setting(
+        "SIP_TLS_CERT_FILE",
+        "",
+        "PEM file of the certificate for SIP over TLS, with those that lead to its authority; read anew when changed.",
+    )
+    sip_tls_key_file: str = setting(
+        "SIP_TLS_KEY_FILE", "", "PEM file of that certificate's key; empty looks for it beside the certificate."
+    )
+    sip_tls_ca_file: str = setting(
+        "SIP_TLS_CA_FILE",
+        "",
+        "PEM file of the authority whose certificates SIP peers have to show over TLS; empty asks for none.",
     )
     sip_shared_address: str = setting(
         "SIP_SHARED_ADDRESS",
@@ -235,6 +285,14 @@ class DispatcherSettings(PoolSettings):
         ge=0,
         le=120,
     )
+    sip_stop_grace_s: float = setting(
+        "SIP_STOP_GRACE_S",
+        0.0,
+        "How long a dispatcher that was told to stop still takes calls, in seconds, while OPTIONS gets 503: as long as "
+        "a load balancer may go on sending it some.",
+        ge=0,
+        le=300,
+    )
     record_retention_h: float = setting(
         "RECORD_RETENTION_H",
         168.0,
@@ -242,6 +300,16 @@ class DispatcherSettings(PoolSettings):
         gt=0,
         le=87_600,
     )
+
+    @model_validator(mode="after")
+    def _tls_has_a_certificate(self) -> Self:
+        files = {"SIP_TLS_CERT_FILE": self.sip_tls_cert_file, "SIP_TLS_KEY_FILE": self.sip_tls_key_file}
+        given = {variable for variable, path in (files | {"SIP_TLS_CA_FILE": self.sip_tls_ca_file}).items() if path}
+        if self.sip_tls_port is None and given:
+            raise ValueError(f"{min(given)}: is of no use without SIP_TLS_PORT")
+        if self.sip_tls_port is not None and not self.sip_tls_cert_file:
+            raise ValueError("SIP_TLS_CERT_FILE: is missing beside SIP_TLS_PORT")
+        return self
 
     @field_validator("sip_shared_address")
     @classmethod
@@ -279,6 +347,37 @@ class WorkerSettings(PoolSettings):
     )
     worker_drain_s: float = setting(
         "WORKER_DRAIN_S", 3600.0, "Longest wait for running calls when a worker is told to stop.", ge=0
+    )
+    node_name: str = setting(
+        "NODE_NAME",
+        "",
+        "Name of the machine whose ports this pod shares with others: they lease port blocks from Redis. Empty is a "
+        "pod that has the ports to itself.",
+    )
+    port_blocks: int = setting(
+        "PORT_BLOCKS",
+        1,
+        "Port blocks of each machine, so many pods may share it. Block n moves WORKER_SIP_PORT, MEDIA_PORT and "
+        "TELEMETRY_PORT up by n times what a pod needs.",
+        ge=1,
+        le=1000,
+    )
+    telemetry_port_file: str = setting(
+        "TELEMETRY_PORT_FILE",
+        "",
+        "File that the pod's telemetry port is written to, for probes: with port blocks nobody knows it before. Empty "
+        "is none.",
+    )
+    pod_deletion_cost: bool = setting(
+        "POD_DELETION_COST",
+        False,
+        "Keep the pod's annotation controller.kubernetes.io/pod-deletion-cost at its number of calls, so that "
+        "Kubernetes removes pods with few calls first.",
+    )
+    service_account_dir: str = setting(
+        "SERVICE_ACCOUNT_DIR",
+        "/var/run/secrets/kubernetes.io/serviceaccount",
+        "Directory with the token, ca.crt and namespace by which the pod speaks to Kubernetes.",
     )
     worker_labels: Annotated[Labels, NoDecode] = setting(
         "WORKER_LABELS",
@@ -366,9 +465,48 @@ class WorkerSettings(PoolSettings):
                 f"MEDIA_PORT_COUNT: {needed} or more are needed for {self.processes} workers "
                 f"of {self.worker_capacity} calls"
             )
-        if self.media_port + self.media_ports > 65536:
-            raise ValueError(f"MEDIA_PORT: {self.media_ports} ports from {self.media_port} reach beyond 65535")
         return self
+
+    @model_validator(mode="after")
+    def _pod_is_named(self) -> Self:
+        if self.pod_deletion_cost and not self.pod_name:
+            raise ValueError("POD_NAME: must be set beside POD_DELETION_COST; on the host's network no pod has its own")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> Self:
+        if self.port_blocks > 1 and not self.node_name:
+            raise ValueError("NODE_NAME: must be set where there is more than one of PORT_BLOCKS")
+        if self.node_name and not self.worker_sip_port:
+            # A bound SIP port is what shows that a block is in use when Redis does not know it.
+            raise ValueError("WORKER_SIP_PORT: must be set beside NODE_NAME")
+        blocks = self.port_blocks
+        ranges = {
+            "WORKER_SIP_PORT": (self.worker_sip_port, self.processes),
+            "MEDIA_PORT": (self.media_port, self.media_ports),
+            "TELEMETRY_PORT": (self.telemetry_port or 0, 1),
+        }
+        for name, (first, size) in ranges.items():
+            if first + blocks * size > 65536:
+                ports = f"{blocks} blocks of {size} ports" if blocks > 1 else f"{size} ports"
+                raise ValueError(f"{name}: {ports} from {first} reach beyond 65535")
+        sip_end = self.worker_sip_port + blocks * self.processes
+        media_end = self.media_port + blocks * self.media_ports
+        if self.worker_sip_port < media_end and self.media_port < sip_end:
+            raise ValueError(
+                f"WORKER_SIP_PORT: the ports from {self.worker_sip_port} to {sip_end - 1} and those of MEDIA_PORT "
+                f"from {self.media_port} to {media_end - 1} overlap"
+            )
+        return self
+
+    def in_block(self, block: int) -> Self:
+        """Returns the settings of a pod that has this port block, 0 being the one the settings name."""
+        moved = {
+            "worker_sip_port": self.worker_sip_port and self.worker_sip_port + block * self.processes,
+            "media_port": self.media_port + block * self.media_ports,
+            "telemetry_port": self.telemetry_port and self.telemetry_port + block,
+        }
+        return self.model_copy(update=moved)
 
     @property
     def processes(self) -> int:

@@ -44,7 +44,7 @@ class Admission:
             await self._leases.claim(lease)
         except ControlUnavailable:
             # The token proves a dispatcher placed the call here; renewal enters the lease once Redis is back.
-            log.warning("lease.claimed_without_redis", call=call_id, lease=lease.lease_id)
+            log.warning("lease.claimed_without_redis", call_id=call_id, trace_id=lease.trace_id)
         except BaseException:
             del self._held[call_id]
             raise

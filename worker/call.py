@@ -23,8 +23,10 @@ from shared.ending import CallEnd
 from shared.errors import CommandFailed, ControlUnavailable, LeaseLost, NoCapacity, TokenInvalid, UpstreamError
 from shared.messages import CallRecord, Lease
 from shared.states import CALL_TRANSITIONS, CallEvent, CallState, advance
+from shared.telemetry.recorder import Recorder
 from worker import farewell
 from worker.admission import Admission
+from worker.call_telemetry import CallTelemetry
 from worker.conversation import Conversation, Means
 from worker.copies import Copies
 from worker.keeping import kept
@@ -63,6 +65,7 @@ class Services:
     dispatchers: Dispatchers
     resources: Resources
     copies: Copies
+    recorder: Recorder
     connect_timeout_s: float
     record_file: str
     """Where records go beside Redis; empty is nowhere."""
@@ -93,10 +96,12 @@ class Call:
         self._answer_sent: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         """Our 200 OK."""
         self._timeline = Timeline()
+        self._telemetry = CallTelemetry(services.recorder)
         self._counters: dict[str, int] = {}
         self._stop: asyncio.Future[CallEnd] = asyncio.get_running_loop().create_future()
-        self._log = log.bind(call=leg.invite.call_id)
+        self._log = log.bind(call_id=leg.invite.call_id)
         leg.on_final = self._responded
+        leg.on_media = self._media_active
 
     @property
     def lease(self) -> Lease | None:
@@ -156,14 +161,19 @@ class Call:
             self._lease = await self._services.admission.admit(invite.call_id, invite.lease_token)
         except (TokenInvalid, LeaseLost) as error:
             self._log.warning("call.lease_refused", reason=str(error))
+            self._telemetry.refused()
             return CallEnd.LEASE_INVALID
         except NoCapacity as error:
             self._log.warning("call.no_slot", reason=str(error))
+            self._telemetry.refused()
             return CallEnd.NO_CAPACITY
         self._facts = replace(self._facts, trunk=self._lease.peer)
         self._timeline.mark("invite", self._lease.invite_at_ms)
         self._timeline.mark("lease", self._lease.offered_at_ms)
         self._timeline.mark("claimed")
+        self._telemetry.admitted(self._lease)
+        self._leg.log = self._log = self._log.bind(trace_id=self._telemetry.trace_id)
+        self._log.info("call.claimed", lease=self._lease.lease_id)
         self._set_state(CallEvent.CLAIMED)
         end = CallEnd.INTERNAL_ERROR
         try:
@@ -198,6 +208,10 @@ class Call:
         elif status < 300 and not self._answer_sent.done():
             self._answer_sent.set_result(response)
 
+    def _media_active(self) -> None:
+        self._leg.on_media = None  # a re-INVITE is no news
+        self._log.info("sip.media_active")
+
     async def _follow_answer(self, lease: Lease) -> None:
         """Once the call is answered, tells the pool its dialog, and sees to it that the caller gets the answer."""
         response = await self._answer_sent
@@ -220,6 +234,7 @@ class Call:
         leg.ring()
         self._answerer = answerer = services.staff.answerer(self._facts, lease.resource)
         self._log.info("call.agent", agent=answerer.agent.name, resource=answerer.resource_name)
+        self._telemetry.assigned(answerer.agent.name, answerer.resource_name)
         wire = wire_format(answerer.agent.audio_format, leg.invite.codec)
         with services.endpoint.new_port(wire, answerer.agent.uplink_ms) as port:
             means = Means(
@@ -228,6 +243,7 @@ class Call:
                 port=port,
                 telephone=leg,
                 timeline=self._timeline,
+                telemetry=self._telemetry,
                 open_connection=lambda: self._open(answerer, lease),
                 spend=lambda tokens: services.resources.spend(answerer.resource_name, tokens),
                 connect_timeout_s=services.connect_timeout_s,
@@ -246,6 +262,7 @@ class Call:
                 leg.on_digit = None
                 services.endpoint.pump.remove(port.id)
                 self._counters |= conversation.counters()
+                self._telemetry.audio_over(self._counters, wire.bytes_per_ms)
         # One who never acknowledged the answer was never there: that they were silent, say, tells nothing.
         raise _Ended(end if leg.confirmed.is_set() else CallEnd.CALLER_UNREACHABLE)
 
@@ -257,14 +274,16 @@ class Call:
 
     async def _run_tool(self, name: str, arguments: dict[str, Any], digits: dict[str, str]) -> ToolResult:
         assert self._answerer is not None
-        context = ToolContext(self._leg.invite.call_id, self._facts, digits)
+        context = ToolContext(self._leg.invite.call_id, self._facts, digits, self._telemetry.trace_id)
         return await self._services.staff.tools.run(self._answerer.agent, name, arguments, context)
 
     def _answer(self) -> None:
         self._leg.answer()
         self._answered_at = steady_s()
         self._timeline.mark("answered")
+        self._telemetry.answered()
         self._set_state(CallEvent.ANSWERED)
+        self._log.info("sip.call_answered")
 
     async def _finish(self, end: CallEnd) -> None:
         bye_at: float | None = None
@@ -288,6 +307,7 @@ class Call:
         self._timeline.mark("ended")
         self._services.admission.forget(lease)
         record = self._record(lease, end)
+        self._telemetry.ended(record, self._leg.rtp)
         for _ in range(RELEASE_ATTEMPTS):
             try:
                 orphan = bye_at is not None and await self._is_orphan(lease, bye_at)
@@ -346,7 +366,7 @@ class Call:
 
     def _set_state(self, event: CallEvent) -> None:
         before, self._state = self._state, advance(CALL_TRANSITIONS, self._state, event)
-        self._log.info("call.state", before=before, after=self._state)
+        self._log.debug("call.state", before=before, after=self._state)
 
 
 def _first(group: BaseExceptionGroup[E]) -> E:

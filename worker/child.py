@@ -33,6 +33,7 @@ from shared.settings import WorkerSettings
 from shared.states import WORKER_TRANSITIONS, WorkerEvent, WorkerState, advance
 from worker import ipc
 from worker.admission import Admission
+from worker.boot import BOOT_ERROR
 from worker.call import Call, Services
 from worker.commands import CommandLoop
 from worker.copies import copying
@@ -42,15 +43,13 @@ from worker.pjsip.leg import Leg
 from worker.registration import Registration
 from worker.resources import Resources
 from worker.staff import Staff
+from worker.telemetry import Telemetry
 
 log = structlog.get_logger()
 
-BOOT_ERROR = 3
-"""Exit code of a child that can never start with these settings: starting it again would not help."""
-
 
 def main(settings: WorkerSettings, index: int, pipe: Pipe) -> None:
-    """Runs one worker in this process until it is told to go; called by the supervisor in a fresh process."""
+    """Runs one worker in this process until it is told to go; `worker/boot.py` calls it."""
     # A Ctrl-C goes to the whole process group, but only the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()  # a hung child is sent SIGABRT and leaves its stacks behind
@@ -72,6 +71,7 @@ class Child:
         self._pipe = pipe
         self._worker_id = worker_id
         self._state = WorkerState.STARTING
+        self._telemetry = Telemetry(pipe, wanted=settings.telemetry)
         self._calls: set[Call] = set()
         self._going = asyncio.Event()
         """The process ends when the last call is over."""
@@ -80,7 +80,8 @@ class Child:
     async def run(self) -> None:
         """Starts, serves until told to go, and leaves nothing behind; raises ConfigError when it cannot start."""
         settings = self._settings
-        async with connect(settings.redis) as redis, Staff(settings) as self._staff:
+        observe = self._telemetry.asked_redis
+        async with connect(settings.redis, observe=observe) as redis, Staff(settings) as self._staff:
             leases, dispatchers = Leases(redis), Dispatchers(redis)
             self._commands = CommandLoop(self, self._worker_id, Commands(redis))
             self._admission = Admission(
@@ -103,6 +104,7 @@ class Child:
                         dispatchers=dispatchers,
                         resources=self._resources,
                         copies=self._copies,
+                        recorder=self._telemetry.recorder,
                         connect_timeout_s=settings.voice_live_connect_timeout_s,
                         record_file=settings.call_record_file,
                     )
@@ -120,6 +122,7 @@ class Child:
                 side.create_task(self._staff.watch(), name="agent-file"),
                 side.create_task(self._resources.run(), name="resources"),
                 side.create_task(self._copies.run(), name="copies"),
+                side.create_task(self._telemetry.run(), name="telemetry"),
             ]
             async with asyncio.TaskGroup() as self._call_tasks:
                 self._started()
@@ -133,6 +136,7 @@ class Child:
         self._stop_drain_limit()
         self._advance(WorkerEvent.STOP)
         await self._registration.leave()
+        self._telemetry.flush()
 
     def _started(self) -> None:
         self._advance(WorkerEvent.STARTED)
@@ -212,12 +216,20 @@ class Child:
 
     def health(self) -> WorkerHealth:
         """Returns how the worker has been doing since it was last asked."""
-        return self._health.take()
+        health = self._health.take()
+        self._telemetry.health(health)
+        return health
 
     async def pulse(self) -> None:
         """Returns once a tick has gone event loop -> pjsip -> event loop; raises TimeoutError when it does not."""
         await self._endpoint.probe()
-        self._tell(ipc.Beat(len(self._calls)))
+        self._tell(ipc.Beat(len(self._calls), self._state))
+        self._measure()
+
+    def _measure(self) -> None:
+        self._telemetry.load(len(self._calls), self._settings.worker_capacity)
+        self._telemetry.redis(self._registration.available)
+        self._telemetry.circuits(self._resources.circuits)
 
     def lost(self, lease_ids: Sequence[LeaseId]) -> None:
         """Ends the calls of leases that are not ours any more.
@@ -225,6 +237,7 @@ class Child:
         The pool took this worker for dead, has recorded the end of the call and said BYE to its caller; or another
         worker has the call.
         """
+        self._telemetry.leases_lost(len(lease_ids))
         for call in self._calls:
             if call.lease and call.lease.lease_id in lease_ids:
                 call.stop(CallEnd.WORKER_LOST)

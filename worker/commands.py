@@ -77,7 +77,7 @@ class CommandLoop:
         except Exception:
             log.exception("command.error", command=command.command_id)
             reply = CommandState.FAILED, "internal error"
-        log.info("command.answered", command=command.command_id, call=command.call_id, state=reply[0])
+        log.info("command.answered", command=command.command_id, call_id=command.call_id, state=reply[0])
         try:
             await self._reply(command, *reply)
         except ControlUnavailable:

@@ -5,6 +5,7 @@ at once and in order: nothing between an event and what follows from it waits fo
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from shared.clock import steady_s
 from shared.ending import CallEnd
 from shared.errors import CommandFailed, UpstreamError
 from shared.ids import CallId
+from worker.call_telemetry import CallTelemetry
 from worker.media.downlink import Downlink
 from worker.media.formats import WireFormat
 from worker.media.port import AudioPort
@@ -34,8 +36,11 @@ log = structlog.get_logger()
 _PLAYOUT_MARKS = {"greeting_audio": "greeting_playout", "answer_audio": "answer_playout"}
 """An answer's first audio is followed by its first packet: two marks, so that the difference can be seen."""
 
-_LOGGED = frozenset(("connection_lost", "session_resumed", "gave_up", "stuck"))
-"""Marks that an operator looks for beside the call record."""
+_LOGGED = {
+    **dict.fromkeys(("connection_lost", "session_resumed", "gave_up", "stuck"), logging.INFO),
+    "barge_in": logging.DEBUG,
+}
+"""Marks that an operator looks for beside the call record, and those of which a call may have a hundred."""
 
 TRANSFER_TIMEOUT_S = 30.0
 """Longest wait for a transfer that no tool of the agent says more about."""
@@ -61,6 +66,7 @@ class Means:
     port: AudioPort
     telephone: Telephone
     timeline: Timeline
+    telemetry: CallTelemetry
     open_connection: Callable[[], AbstractAsyncContextManager[Connection]]
     connect_timeout_s: float
     """Longest wait for a connection to be set up; the first time with all attempts together."""
@@ -78,7 +84,8 @@ class Conversation:
     def __init__(self, options: SessionOptions, means: Means, on_ready: Callable[[], None]) -> None:
         """`on_ready` is called once the caller may be answered."""
         self._means = means
-        self._log = log.bind(call=means.call_id)
+        self._telemetry = means.telemetry
+        self._log = log.bind(call_id=means.call_id, trace_id=means.telemetry.trace_id)
         self._on_ready = on_ready
         self._agent = options.agent
         self._timeline = means.timeline
@@ -93,6 +100,8 @@ class Conversation:
         self._ended: asyncio.Future[CallEnd] = self._loop.create_future()
         self._order: asyncio.Future[str] | None = None
         """The outcome of the transfer that an operator waits for: why it failed, empty when it did not."""
+        self._heard_at = 0.0
+        """When the latest of what happened was heard of."""
         self._ready = False
         self._last_error = UpstreamError("no session in time")
         self._alarm: asyncio.TimerHandle | None = None
@@ -121,7 +130,8 @@ class Conversation:
 
     def digit(self, digit: str) -> None:
         """The caller pressed a key."""
-        self._perform(lambda: self.session.digit(digit, steady_s()))
+        self._heard_at = now = steady_s()
+        self._perform(lambda: self.session.digit(digit, now))
 
     def say(self, text: str) -> None:
         """Has the agent say a text word for word; raises CommandFailed when it cannot."""
@@ -206,6 +216,7 @@ class Conversation:
                 self._order_over(action.failure)
             case do.Spend():
                 self._means.spend(action.tokens)
+                self._telemetry.spent(self.session.memory.usage[-1])
             case do.Ready():
                 self._ready = True
                 self._on_ready()
@@ -234,6 +245,7 @@ class Conversation:
         """Opens a connection and hears what it says, until it is lost."""
         try:
             await asyncio.sleep(after_s)
+            self._telemetry.connecting(number)
             async with asyncio.timeout(self._means.connect_timeout_s) as deadline:
                 async with self._means.open_connection() as connection:
                     self._connections[number] = connection
@@ -243,6 +255,7 @@ class Conversation:
         except TimeoutError:
             self._lost(number, UpstreamError("no session in time"))
         finally:
+            self._telemetry.left(number)
             self._connections.pop(number, None)
             self._holders.pop(number, None)
 
@@ -250,15 +263,22 @@ class Conversation:
         async for event in connection.events():
             if isinstance(event, SessionUpdated):
                 deadline.reschedule(None)
-            for action in self.session.receive(event, number, steady_s()):
+                self._connected(number)
+            self._heard_at = steady_s()
+            for action in self.session.receive(event, number, self._heard_at):
                 if isinstance(action, do.UpdateSession):
                     await connection.update_session(action.session)
                 else:
                     self._do(action)
             self._set_alarm()
 
+    def _connected(self, number: int) -> None:
+        self._telemetry.connected(number)
+        self._log.info("voicelive.connected", connection=number)
+
     def _lost(self, number: int, error: UpstreamError) -> None:
         self._last_error = error
+        self._telemetry.disconnected(number, error)
         self._log.warning("voicelive.lost", reason=str(error), status=error.status, connection=number)
         self._perform(lambda: self.session.lost(number, error, steady_s()))
 
@@ -300,6 +320,7 @@ class Conversation:
 
     def _playout_over(self) -> None:
         self._playout_check = None
+        self._turn_over()
         self._perform(lambda: self.session.playout_over(steady_s()))
 
     def _flush(self) -> None:
@@ -308,14 +329,20 @@ class Conversation:
             self._playout_check = None
         for action in self.session.cut_off(self._cut_off(), steady_s()):
             self._do(action)
+        self._turn_over()
 
     def _cut_off(self) -> list[tuple[str, int]]:
         return [(item.item_id, item.heard_ms) for item in self._downlink.flush()]
 
+    def _turn_over(self) -> None:
+        if turns := self.session.memory.turns:
+            self._telemetry.turn_over(turns[-1])
+
     def _mark(self, name: str) -> None:
         self._timeline.mark(name)
+        self._telemetry.marked(name, self._heard_at)
         if name in _LOGGED:
-            self._log.info(f"voicelive.{name}")
+            self._log.log(_LOGGED[name], f"voicelive.{name}")
         if name in _PLAYOUT_MARKS:
             self._playout_mark = _PLAYOUT_MARKS[name]
             self._playout_before_ns = self._port.counters().playout_started_ns
@@ -330,7 +357,9 @@ class Conversation:
     # --------------------------------------------------------------------------------------------------- tools, time
 
     async def _run_tool(self, action: do.RunTool) -> None:
+        since = steady_s()
         result = await self._means.run_tool(action.name, action.arguments, dict(self.session.hidden_digits))
+        self._telemetry.tool_over(action.name, since, failed=result.failed)
         done = self.session.tool_done
         self._perform(lambda: done(action.call_id, result.output, steady_s(), failed=result.failed))
 
@@ -342,7 +371,9 @@ class Conversation:
     async def _transfer(self, action: do.Transfer) -> None:
         tool = next((tool for tool in self._agent.tools if isinstance(tool, TransferTool)), None)
         timeout_s = TRANSFER_TIMEOUT_S if tool is None else tool.timeout_s
+        since = steady_s()
         status = await self._means.telephone.transfer(action.target, timeout_s)
+        self._telemetry.transferred(since, status)
         self._perform(lambda: self.session.transferred(status, steady_s()))
 
     def _order_over(self, failure: str) -> None:
@@ -368,4 +399,5 @@ class Conversation:
             if timer is not None:
                 timer.cancel()
         self.session.ended(self._cut_off(), steady_s())
+        self._turn_over()
         self._order_over("the call has ended")

@@ -1,23 +1,17 @@
 """How this worker process is doing: how late its event loop and its audio clock are, and how much of a core it uses.
 
-It says whether that is too late for another call, and does nothing about it: placement does. The lag is what a timer
-sees that is due every 50 ms: whatever else waits for the loop, audio included, waits as long.
+It says whether that is too late for another call, and does nothing about it: placement does.
 """
 
-import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Collection
-from itertools import pairwise
+from collections.abc import Callable
 
 import structlog
 
+from shared.lag import LoopLag
 from shared.messages import WorkerHealth
 
 log = structlog.get_logger()
-
-INTERVAL_S = 0.05
-"""An idle worker pays 0.2 % of a core for it; every 10 ms would be 1.5 %."""
 
 LOOP_LATE_MS = 50.0
 """The loop is late when a period's p99 is beyond: so much is noticed at the start of an answer, and in a barge-in."""
@@ -31,9 +25,6 @@ garbage, which would take the only worker of a pool out for nothing."""
 
 GOOD_PERIODS = 3
 """Good periods in a row after which a worker is late no more: one that is overloaded does not come and go."""
-
-SAMPLES_MAX = 1200
-"""A minute of them, for when nobody asks: Redis is away, or the SIP stack does not answer. Full: the oldest go."""
 
 TakeTicks = Callable[[], tuple[int, int, int]]
 """Ticks of the audio clock since it was last called, late ones among them, and the longest in ns."""
@@ -63,22 +54,16 @@ class Health:
     def __init__(self, take_ticks: TakeTicks) -> None:
         self._take_ticks = take_ticks
         self._lateness = Lateness()
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
-        self._lags_s: deque[float] = deque(maxlen=SAMPLES_MAX)
+        self._lag = LoopLag()
         self._since, self._cpu_s = time.monotonic(), time.process_time()
 
     def start(self) -> None:
         """Begins to measure."""
-        # uvloop's own clock has whole milliseconds and stands still while a callback runs.
-        self._due = time.monotonic() + INTERVAL_S
-        self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._tick)
+        self._lag.start()
 
     def stop(self) -> None:
         """Stops measuring."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._lag.stop()
 
     def take(self) -> WorkerHealth:
         """Returns lag, late ticks and CPU time of the period that ends now, and judges them.
@@ -87,10 +72,8 @@ class Health:
         """
         now, cpu_s = time.monotonic(), time.process_time()
         elapsed_s = max(now - self._since, 1e-9)
-        if self._timer is not None:
-            self._look()  # a tick that is overdue counts with what it has missed so far
-        worst_ms = round(1000 * max(self._lags_s, default=0.0), 2)
-        p99_ms = round(1000 * p99(self._lags_s, elapsed_s), 2)
+        lag = self._lag.take()
+        worst_ms, p99_ms = round(1000 * lag.worst_s, 2), round(1000 * lag.p99_s, 2)
         ticks, late_ticks, longest_ns = self._take_ticks()
         was_late, late = self._lateness.late, self._lateness.judge(p99_ms, ticks, late_ticks)
         if late and not was_late:
@@ -100,32 +83,6 @@ class Health:
             log.info("worker.in_time")
         cpu_percent = round(100 * (cpu_s - self._cpu_s) / elapsed_s, 1)
         self._since, self._cpu_s = now, cpu_s
-        self._lags_s.clear()
         return WorkerHealth(
             loop_lag_ms=worst_ms, loop_lag_p99_ms=p99_ms, cpu_percent=cpu_percent, late_ticks=late_ticks, late=late
         )
-
-    def _tick(self) -> None:
-        self._look()
-        self.start()
-
-    def _look(self) -> None:
-        """Counts how long the timer has been overdue, from where it was looked at last."""
-        now = time.monotonic()
-        if now > self._due:
-            self._lags_s.append(now - self._due)
-            self._due = now
-
-
-def p99(lags_s: Collection[float], elapsed_s: float) -> float:
-    """Returns the lag in s that 1 % of a period's moments exceeded; a lag is how long the loop was held up at a time.
-
-    It is not the p99 of the lags: what came due while one lasted waited too, each moment for what was left of it.
-    """
-    room_s = 0.01 * elapsed_s
-    for count, (lag_s, next_s) in enumerate(pairwise([*sorted(lags_s, reverse=True), 0.0]), 1):
-        band_s = count * (lag_s - next_s)
-        if band_s >= room_s:
-            return lag_s - room_s / count
-        room_s -= band_s
-    return 0.0

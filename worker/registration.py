@@ -70,6 +70,11 @@ class Registration:
         """Has the pool told at once that the worker's state, or what it is cut off from, has changed."""
         self._news.set()
 
+    @property
+    def available(self) -> bool:
+        """Whether Redis answered when it was last told something."""
+        return not self._trouble
+
     async def beat(self) -> NoReturn:
         """Says that the worker is alive, but only after a tick through the SIP stack and back."""
         due = steady_s()

@@ -71,6 +71,12 @@ class Resources:
         """The names of the resources that cannot be reached, in order."""
         return sorted(name for name, circuit in self._circuits.items() if circuit.open)
 
+    @property
+    def circuits(self) -> dict[str, bool]:
+        """Whether the circuit is open, of each resource that agents use."""
+        cut_off = self.cut_off
+        return {name: name in cut_off for name in self._known.resources()}
+
     async def run(self) -> NoReturn:
         """Tells what is used and refused, and probes what is cut off."""
         async with asyncio.TaskGroup() as group:

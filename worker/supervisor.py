@@ -1,6 +1,8 @@
 """Keeps a pod's worker processes running: a reconcile loop over a process table.
 
-It carries no calls and never talks to Redis: what a dead child leaves there is freed by the dispatchers' reaper.
+It carries no calls: what a dead child leaves in Redis is freed by the dispatchers' reaper. Nor does it wait for anybody
+but its children; the pod's ports (`ports.py`), what Kubernetes is told (`kubernetes.py`) and what the pod shows of
+itself (`pod_telemetry.py`) have threads of their own.
 
     signals only queue -> loop: hear children, reap the dead, kill the hung, spawn the missing
 """
@@ -9,14 +11,20 @@ import multiprocessing
 import os
 import signal
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 import structlog
 
+from shared.errors import ConfigError
 from shared.settings import WorkerSettings
-from worker import child, ipc
+from shared.states import WorkerState
+from worker import boot, ipc
+from worker.kubernetes import OwnPod, PodAnnotations
+from worker.pod_telemetry import PodTelemetry
+from worker.ports import PodPorts, write_port
 
 log = structlog.get_logger()
 
@@ -47,7 +55,10 @@ class Row:
     index: int
     process: SpawnProcess | None = None
     pipe: Connection | None = None
-    ready: bool = False
+    state: WorkerState = WorkerState.STOPPED
+    """As of the last Beat."""
+    calls: int = 0
+    """As of the last Beat."""
     alive_at: float = 0.0
     """Monotonic time of spawn, Ready or the last Beat."""
     spawned_at: float = 0.0
@@ -61,7 +72,12 @@ class Supervisor:
     """Runs `settings.processes` children; `run()` returns the exit code of the pod."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
+        self._settings: WorkerSettings | None = None
+        """Those the children get: with the pod's own ports, once it has some."""
+        self._ports = PodPorts(settings)
+        self._port_file = settings.telemetry_port_file
+        self._annotations = PodAnnotations(OwnPod.of(settings)) if settings.pod_deletion_cost else None
+        self._telemetry = PodTelemetry()
         self._context = multiprocessing.get_context("spawn")  # pjsip's threads do not survive a fork
         self._rows = [Row(index) for index in range(settings.processes)]
         self._signals: list[int] = []
@@ -75,12 +91,21 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: self._signals.append(received))
-        while not (self._stopping and not any(row.process for row in self._rows)):
-            self._handle_signals()
-            self._reap()
-            self._kill_hung()
-            self._spawn_missing()
-            self._listen(wake_read)
+        with ExitStack() as beside:
+            write_port(self._port_file, None)
+            beside.enter_context(self._ports)
+            if self._annotations:
+                beside.enter_context(self._annotations)
+            beside.callback(self._telemetry.close)
+            while not (self._stopping and not any(row.process for row in self._rows)):
+                self._handle_signals()
+                self._take_ports()
+                self._reap()
+                self._kill_hung()
+                self._spawn_missing()
+                self._annotate()
+                self._telemetry.turned((row.state for row in self._rows), leaving=self._stopping)
+                self._listen(wake_read)
         log.info("supervisor.stopped", exit_code=self._exit_code)
         return self._exit_code
 
@@ -98,6 +123,27 @@ class Supervisor:
             if row.pipe is not None:
                 _tell(row.pipe, ipc.Drain())
 
+    def _take_ports(self) -> None:
+        if self._ports.failed and not self._stopping:
+            self._exit_code = boot.BOOT_ERROR
+            self._stop()
+        elif self._settings is None and self._ports.settings is not None:
+            self._settings = self._ports.settings
+            self._open_telemetry(self._settings)
+            write_port(self._port_file, self._settings.telemetry_port)
+
+    def _open_telemetry(self, settings: WorkerSettings) -> None:
+        try:
+            self._telemetry.open(settings)
+        except ConfigError as error:
+            log.error("supervisor.cannot_start", problems=error.problems)
+            self._exit_code = boot.BOOT_ERROR
+            self._stop()
+
+    def _annotate(self) -> None:
+        if self._annotations and self._settings:
+            self._annotations.note(sum(row.calls for row in self._rows), self._settings.telemetry_port)
+
     def _reap(self) -> None:
         for row in self._rows:
             if row.process is not None and row.process.exitcode is not None:
@@ -106,7 +152,7 @@ class Supervisor:
     def _bury(self, row: Row, exit_code: int) -> None:
         assert row.process is not None and row.pipe is not None
         now = time.monotonic()
-        if exit_code == child.BOOT_ERROR:
+        if exit_code == boot.BOOT_ERROR:
             log.error("supervisor.child_cannot_start", index=row.index)
             self._exit_code = exit_code
             self._stop()
@@ -115,10 +161,15 @@ class Supervisor:
             delay = min(BACKOFF_FIRST_S * 2 ** (row.crashes - 1), BACKOFF_MAX_S)
             row.not_before = now + delay
             log.warning("supervisor.child_died", index=row.index, exit_code=exit_code, restart_in_s=delay)
+            self._telemetry.restarted(row.index, "died" if row.aborted_at is None else "hung")
+        while row.pipe.poll() and self._hear(row):  # what it measured until its end
+            pass
+        self._telemetry.gone(row.index)
         row.process.close()
         row.pipe.close()
         row.process = row.pipe = row.aborted_at = None
-        row.ready = False
+        row.state = WorkerState.STOPPED
+        row.calls = 0
 
     def _kill_hung(self) -> None:
         now = time.monotonic()
@@ -128,26 +179,27 @@ class Supervisor:
             if row.aborted_at is not None:
                 if now - row.aborted_at > ABORT_GRACE_S:
                     row.process.kill()
-            elif now - row.alive_at > (HUNG_AFTER_S if row.ready else BOOT_TIMEOUT_S):
+            elif now - row.alive_at > (BOOT_TIMEOUT_S if row.state is WorkerState.STARTING else HUNG_AFTER_S):
                 log.error("supervisor.child_hung", index=row.index, silent_s=round(now - row.alive_at, 1))
                 row.aborted_at = now
                 os.kill(row.process.pid, signal.SIGABRT)
 
     def _spawn_missing(self) -> None:
-        if self._stopping:
+        if self._stopping or self._settings is None:
             return
         for row in self._rows:
             if row.process is None and time.monotonic() >= row.not_before:
-                self._spawn(row)
+                self._spawn(row, self._settings)
 
-    def _spawn(self, row: Row) -> None:
+    def _spawn(self, row: Row, settings: WorkerSettings) -> None:
         row.pipe, theirs = self._context.Pipe()
         row.process = self._context.Process(
-            target=child.main, args=(self._settings, row.index, theirs), name=f"worker-{row.index}"
+            target=boot.main, args=(settings, row.index, theirs), name=f"worker-{row.index}"
         )
         row.process.start()
         theirs.close()
         row.spawned_at = row.alive_at = time.monotonic()
+        row.state = WorkerState.STARTING
         log.info("supervisor.child_started", index=row.index, pid=row.process.pid)
 
     def _listen(self, wake_fd: int) -> None:
@@ -160,15 +212,23 @@ class Supervisor:
             elif isinstance(ready, Connection):
                 self._hear(pipes[ready])
 
-    def _hear(self, row: Row) -> None:
+    def _hear(self, row: Row) -> bool:
+        """Takes in one message; says whether there may be more. At its end of file the child's sentinel follows."""
         assert row.pipe is not None
         try:
             message = ipc.receive(row.pipe)
         except (EOFError, OSError):
-            return  # the child is dying: its sentinel follows
-        row.alive_at = time.monotonic()
-        if isinstance(message, ipc.Ready):
-            row.ready = True
+            return False
+        match message:
+            case ipc.Ready():
+                row.state = WorkerState.READY
+                row.alive_at = time.monotonic()
+            case ipc.Beat():
+                row.state, row.calls = WorkerState(message.state), message.calls
+                row.alive_at = time.monotonic()
+            case ipc.Measured():  # no sign of life: it has not gone through the SIP stack
+                self._telemetry.measured(row.index, message)
+        return True
 
 
 def _tell(pipe: Connection, message: ipc.Message) -> None:

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from admin.api import acting, problems, reading, stream
+from admin.api import acting, metrics, problems, reading, stream
 from admin.api.access import Access
 from admin.api.frame import BODY_MAX, Frame
 from admin.api.tokens import TokenFile
 from shared.control.address import RedisAddress
 from shared.control.connection import connect
+from shared.telemetry.certificates import of_redis
 
 LOOPBACK_HOSTS = ("127.0.0.1", "[::1]", "localhost")
 
@@ -26,7 +27,7 @@ which the server's log has them too. Where an id is asked for, it may be given b
 """
 
 
-def make_app(redis: RedisAddress | str, tokens: TokenFile | None, stopping: Callable[[], bool]) -> Frame:
+def make_app(redis: RedisAddress, tokens: TokenFile | None, stopping: Callable[[], bool]) -> Frame:
     """Returns the app; `stopping` says that event streams are to end.
 
     Without tokens it serves everybody, as long as they ask for this host by one of LOOPBACK_HOSTS.
@@ -42,11 +43,12 @@ def make_app(redis: RedisAddress | str, tokens: TokenFile | None, stopping: Call
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.redis = connect(redis, client_name="voicepool-api")
+    app.state.certificates = of_redis(redis)
     app.state.access = Access(tokens)
     app.state.stopping = stopping
     app.state.streams = 0
     problems.install(app)
-    for router in (stream.router, reading.router, acting.router, reading.figures, reading.probes):
+    for router in (stream.router, reading.router, acting.router, reading.figures, metrics.router, reading.probes):
         app.include_router(router)
     return Frame(app, () if tokens else LOOPBACK_HOSTS)
 

@@ -144,8 +144,8 @@ class Probe(Shape):
     status: str = Field(examples=["ok"])
 
 
-@probes.get("/healthz")
-async def healthz() -> Probe:
+@probes.get("/livez")
+async def livez() -> Probe:
     """Whether this process answers. Needs no token."""
     return Probe(status="ok")
 

@@ -29,6 +29,8 @@ from bench.baselines.endpoint import Account, Call, say, serve
 from shared.agents.model import Agent, DeadAir, Reconnect
 from shared.errors import UpstreamError
 from shared.ids import CallId
+from shared.telemetry.recorder import Recorder
+from worker.call_telemetry import CallTelemetry
 from worker.conversation import Conversation, Means
 from worker.media.formats import BRIDGE_RATE, G711_ULAW
 from worker.timeline import Timeline
@@ -239,6 +241,7 @@ class GatewayCall(Call):
             port=self._port,
             telephone=NoTelephone(),
             timeline=Timeline(),
+            telemetry=CallTelemetry(Recorder()),
             open_connection=self._gateway.open_connection,
             spend=lambda tokens: None,
             connect_timeout_s=CONNECT_TIMEOUT_S,

@@ -11,21 +11,21 @@ from typing import Any
 
 from bench.chaos.verdict import Admission
 from shared.ids import CallId, WorkerId
-from shared.states import CallState
+
+TAKEN, OVER = "call.claimed", "call.ended"
+"""What a worker says of a call whose lease it has claimed, and of one that it has nothing to do with any more."""
 
 
 def admissions(logs: Iterable[Path]) -> list[Admission]:
     """Returns each time that a worker has taken a call."""
     found: list[Admission] = []
     running: dict[tuple[WorkerId, CallId], Admission] = {}
-    for entry in _entries(logs, b'"call.state"'):
-        if entry.get("event") != "call.state":
-            continue
-        key = WorkerId(entry["worker"]), CallId(entry["call"])
-        if entry["after"] == CallState.CONNECTING:
+    for entry in _entries(logs, (TAKEN, OVER)):
+        key = WorkerId(entry["worker"]), CallId(entry["call_id"])
+        if entry["event"] == TAKEN:
             running[key] = Admission(key[1], key[0], _at_ms(entry))
             found.append(running[key])
-        elif entry["after"] == CallState.ENDED and key in running:
+        elif key in running:
             running.pop(key).until_ms = _at_ms(entry)
     return found
 
@@ -44,14 +44,17 @@ def about(call_id: CallId, logs: Iterable[Path], lines: int) -> Sequence[str]:
     return [*found[: lines // 2], "...", *found[-lines // 2 :]]
 
 
-def _entries(logs: Iterable[Path], having: bytes) -> Iterable[dict[str, Any]]:
+def _entries(logs: Iterable[Path], events: Sequence[str]) -> Iterable[dict[str, Any]]:
+    wanted = [f'"{event}"'.encode() for event in events]
     for log in logs:
         for line in log.read_bytes().splitlines():
-            if having in line:
+            if any(event in line for event in wanted):
                 try:
-                    yield json.loads(line)
+                    entry = json.loads(line)
                 except ValueError:
                     continue  # the last line of one that was killed
+                if entry.get("event") in events:
+                    yield entry
 
 
 def _at_ms(entry: dict[str, Any]) -> float:

@@ -1,6 +1,6 @@
 """What the proxy asks for and is told: addresses, actions and offers, all plain values.
 
-It carries nothing out; `dispatcher/app.py` and `dispatcher/transport.py` do.
+It carries nothing out; `dispatcher/app.py` and `dispatcher/transport/` do.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,33 @@ from shared.messages import Dialog, Lease
 
 if TYPE_CHECKING:  # a message says where it came from, with an Address
     from dispatcher.sip.message import Request
+    from dispatcher.sip.trace import CallTrace
+
+
+RELIABLE = frozenset(("tcp", "tls"))
+"""Transports with connections, which lose nothing and repeat nothing by themselves."""
 
 
 class Address(NamedTuple):
-    """Where a message comes from or goes to."""
+    """Where a message comes from or goes to. Over TCP and TLS that is a connection, named by its other end."""
 
     transport: str
-    """`udp`; in lower case, as it stands in a URI."""
+    """`udp`, `tcp` or `tls`; in lower case, as it stands in a URI."""
     host: str
     """An IP address, never a name."""
     port: int
+    listens: int = 0
+    """Port of that host to connect to when the connection is there no more; 0 is `port`."""
+
+    @property
+    def connection(self) -> "Address":
+        """The connection meant, whatever is to be done without it."""
+        return self._replace(listens=0) if self.listens else self
+
+    @property
+    def listener(self) -> "Address":
+        """Where a new connection is opened to."""
+        return self._replace(port=self.listens, listens=0) if self.listens else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,7 @@ class Place:
     """
     request: "Request"
     """The INVITE."""
+    trace: "CallTrace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +140,25 @@ class Report:
     fields: dict[str, str | int]
 
 
-Order = Place | GiveUp | Find | Release | Settled | Report
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """What came of a call, as far as this replica is concerned; once for each."""
+
+    call_id: CallId
+    trace: "CallTrace"
+    invite_at: float
+    """When the INVITE came, as in Place."""
+    status: int
+    """The final response; 0 when another replica is left to send it."""
+    reason: str
+    """Why it has no worker; empty when it has."""
+    attempts: int
+    """Workers it was offered to, or was to be."""
+    waited: bool
+    """Whether it had to wait for its turn."""
+
+
+Order = Place | GiveUp | Find | Release | Settled | Report | Dispatched
 """What is carried out by others than the driver."""
 
 Action = Send | Order

@@ -8,13 +8,14 @@ that the worker sees one INVITE; once it has claimed the lease, Place is answere
 
 from itertools import count
 
-from dispatcher.sip.actions import Address, GiveUp, Offer, Place, Release
+from dispatcher.sip.actions import Address, Dispatched, GiveUp, Offer, Place, Release
 from dispatcher.sip.branch import Branch, Failure
 from dispatcher.sip.flow import Flow, FlowTokens
-from dispatcher.sip.forwarding import Forwarded, lease_header, onward
+from dispatcher.sip.forwarding import Forwarded, lease_header, onward, traced
 from dispatcher.sip.grammar import tag_of
 from dispatcher.sip.layer import Layer, ServerTransaction
 from dispatcher.sip.message import Request, Response, header
+from dispatcher.sip.trace import Traces
 from dispatcher.sip.uri import retarget
 from shared import token
 from shared.ids import CallId, WorkerId, call_id_for
@@ -24,6 +25,9 @@ TRIES = 3
 
 SILENCE_S = 2.5
 """A worker that has not said anything for this long (an INVITE and two retransmissions) is given up."""
+
+WORKER_MAX_BYTES = 8_000
+"""Longest INVITE that a worker takes (PJSIP_MAX_PKT_LEN in its config_site.h); to a longer one it says nothing."""
 
 FORGET_S = 32.0
 """How long a call that another replica has is remembered: 64*T1, as long as its INVITE may be sent again."""
@@ -43,10 +47,11 @@ InviteKey = tuple[bytes, bytes, int]
 class Calls:
     """The calls that have no final response yet, and those just answered."""
 
-    def __init__(self, layer: Layer, flows: FlowTokens, *, redirect: bool) -> None:
+    def __init__(self, layer: Layer, flows: FlowTokens, traces: Traces, *, redirect: bool) -> None:
         """`redirect`: callers are sent to the worker with 302 instead of being forwarded."""
         self.layer = layer
         self.flows = flows
+        self.traces = traces
         self.redirect = redirect
         self._questions: dict[int, Call] = {}
         self._numbers = count(1)
@@ -91,6 +96,7 @@ class Call:
 
     def __init__(self, calls: Calls, request: Request, server: ServerTransaction, now: float) -> None:
         self.call_id = call_id_of(request)
+        self.trace = calls.traces.of(request, self.call_id)
         self.invite_key = _invite_key(request)
         self.alarms: dict[str, int] = {}
         self.elsewhere = False
@@ -107,10 +113,13 @@ class Call:
         self._silent: Branch | None = None
         """A worker that has not said anything, while another one is looked for."""
         self._cancelled = False
+        self._waited = False
+        self._dispatched = False
+        """Whether it was told what came of the call."""
 
     def begin(self, now: float) -> None:
         """Looks for a worker. The caller gets its 100 when one has the call, or from the server transaction."""
-        self._layer.report("sip.incoming_call", call_id=self.call_id, source=self._server.reply_to.host)
+        self._report("sip.incoming_call", source=self._server.reply_to.host)
         self._place(silent=False)
 
     def placed(self, request: Request, offer: Offer, now: float) -> None:
@@ -120,9 +129,8 @@ class Call:
         self.elsewhere = False
         self._offer = offer
         self._tried |= {offer.lease.worker_id}
-        self._layer.report(
+        self._report(
             "call.placed",
-            call_id=self.call_id,
             worker_id=offer.lease.worker_id,
             attempt=self._attempt,
             provisional=offer.lease.provisional,
@@ -136,7 +144,8 @@ class Call:
     def taken(self, now: float) -> None:
         """Leaves the call to the replica that its worker answers. That may yet be this one: the question stays open."""
         if not self.elsewhere:
-            self._layer.report("call.taken", call_id=self.call_id)
+            self._report("call.taken")
+            self._tell_dispatched(0, "taken")
         self._server.trying(now)
         self.elsewhere = True
         self._layer.alarms.set(self, _FORGET, now + FORGET_S)
@@ -153,7 +162,8 @@ class Call:
 
     def waiting(self, now: float) -> None:
         """Lets the caller hear it ring while the call waits for its turn."""
-        self._server.answer(180, now, self._layer.identity.contact)
+        self._waited = True
+        self._server.answer(180, now, self._layer.identity.contact(self._server.reply_to.transport))
 
     def no_room(self, reason: str, now: float) -> None:
         """Refuses the call."""
@@ -249,6 +259,7 @@ class Call:
             replacing=self._offer.lease if self._offer else None,
             silent=silent,
             request=request,
+            trace=self.trace,
         )
         self._layer.act(place)
 
@@ -257,8 +268,12 @@ class Call:
         branch = self._layer.seal.branch(request, offer.lease.lease_id.encode())
         forwarded = Forwarded(request, retarget(request.uri, to.host, to.port), self._layer.identity.via(branch), ())
         flow = self._calls.flows.make(Flow(self._server.reply_to, to), request.call_id)
-        record_route = self._layer.identity.record_route(flow)
-        data = forwarded.render([record_route, *onward(request), lease_header(offer.token)], request.body)
+        record_routes = self._layer.identity.record_route(flow, self._server.reply_to.transport)
+        headers = [*traced(onward(request), offer.lease.traceparent), lease_header(offer.token)]
+        data = forwarded.render([*record_routes, *headers], request.body)
+        if len(data) > WORKER_MAX_BYTES:
+            self._refuse(513, "too_long", now)
+            return
         self._branch = Branch(self._layer, self, to)
         self._branch.start(forwarded, branch, data, now)
         self._layer.alarms.set(self, _SILENCE, now + SILENCE_S)
@@ -268,12 +283,13 @@ class Call:
         contact = header(b"Contact", b"<%b;%b=%b>" % (target, token.URI_PARAMETER.encode(), offer.token.encode()))
         self._server.answer(302, now, contact)
         self._calls.forget(self)
+        self._tell_dispatched(302)
 
     def _next(self, reason: str, now: float, *, silent: bool) -> None:
         """Tries another worker, if the caller still waits and there is a try left."""
         self._stop_waiting()
         worker_id = self._offer.lease.worker_id if self._offer else ""
-        self._layer.report("call.worker_failed", call_id=self.call_id, worker_id=worker_id, reason=reason)
+        self._report("call.worker_failed", worker_id=worker_id, reason=reason)
         if self._cancelled:
             self._refuse(487, "caller_cancelled", now)
         elif self._attempt >= TRIES:
@@ -285,7 +301,8 @@ class Call:
         """Passes a 2xx on, each time it comes; a second worker that still rings is cancelled (16.7 step 10)."""
         if self._server.request:
             ms = round((now - self._invite_at) * 1000)
-            self._layer.report("call.answered", call_id=self.call_id, status=response.status, ms=ms)
+            self._report("call.answered", status=response.status, ms=ms)
+            self._tell_dispatched(response.status)
         if self._branch and branch is not self._branch:
             self._branch.cancel(now)
         self._give_up_silent(now)
@@ -304,7 +321,8 @@ class Call:
         if self._offer:
             self._layer.act(Release(self._offer.lease))
         self._calls.forget(self)
-        self._layer.report("call.refused", call_id=self.call_id, status=status, reason=reason)
+        self._report("call.refused", status=status, reason=reason)
+        self._tell_dispatched(status, reason)
 
     def _hear(self, branch: Branch, status: int) -> None:
         """A worker that was thought silent says something. Only with a claimed lease it says more than 403 or 503."""
@@ -326,6 +344,16 @@ class Call:
     def _close_question(self) -> None:
         if self._calls.close(self._question):
             self._layer.act(GiveUp(self._question))
+
+    def _report(self, event: str, **fields: str | int) -> None:
+        self._layer.report(event, call_id=self.call_id, trace_id=self.trace.context.trace_id, **fields)
+
+    def _tell_dispatched(self, status: int, reason: str = "") -> None:
+        if not self._dispatched:
+            self._dispatched = True
+            self._layer.act(
+                Dispatched(self.call_id, self.trace, self._invite_at, status, reason, self._attempt, self._waited)
+            )
 
 
 def call_id_of(request: Request) -> CallId:

@@ -5,10 +5,11 @@ the request may be dead. This keeps nothing and repeats nothing: who sent the re
 section 16.11).
 """
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 
 from dispatcher.admission import Admission, WorkerAddresses
-from dispatcher.sip.actions import Address
+from dispatcher.sip.actions import RELIABLE, Address
 from dispatcher.sip.flow import FlowTokens
 from dispatcher.sip.grammar import Malformed, number, parameter, parse_via, split, split_address
 from dispatcher.sip.layer import Layer
@@ -38,7 +39,7 @@ class Copies:
         late = self._layer.identity.sent(response) and ended_here
         if response.status == 100 or (late and not 200 <= response.status < 300):
             return False
-        to = _previous_hop(response)
+        to = _previous_hop(response, self._layer.identity.transports)
         if to is None or not self._may_go(source, to):
             return False
         self._layer.send(response.without_top_via(), to)
@@ -61,9 +62,11 @@ class Copies:
             uri = parse_uri(split_address(value)[0])
         except Malformed:
             return value  # somebody else's: it stays as it came
-        if self._layer.identity.owns(uri) or not self._flows.read(uri.user, call_id):
+        identity = self._layer.identity
+        transport = identity.transports.get(uri.transport)
+        if transport is None or identity.owns(uri) or not self._flows.read(uri.user, call_id):
             return value
-        return self._layer.identity.record_route(uri.user)[1]
+        return identity.route(uri.user, transport)
 
     def _may_go(self, source: Address, to: Address) -> bool:
         if self._workers.has_host(source.host) and self._admission.is_peer(to.host):
@@ -71,13 +74,16 @@ class Copies:
         return self._admission.is_peer(source.host) and self._workers.knows(to)
 
 
-def _previous_hop(response: Response) -> Address | None:
+def _previous_hop(response: Response, transports: Mapping[bytes, str]) -> Address | None:
     """Where the request came from, as the replica that forwarded it wrote into the Via below ours."""
     try:
         via = parse_via(response.values(b"via")[1])
         host = (parameter(via.params, b"received") or via.host.encode()).decode("ascii", "replace")
         rport = parameter(via.params, b"rport")
         port = number(rport, 65536, "rport") if rport else via.port
-        return Address("udp", str(ip_address(host)), port) if port else None
-    except (IndexError, ValueError, Malformed):
+        if not port:
+            return None
+        transport = transports[via.transport.lower()]
+        return Address(transport, str(ip_address(host)), port, via.port if transport in RELIABLE else 0)
+    except (LookupError, ValueError, Malformed):
         return None

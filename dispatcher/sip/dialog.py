@@ -8,6 +8,9 @@ The rule that makes us no open relay. A request goes
   INVITE came from, as the flow token says (a Contact may be a name, or an address behind NAT);
 - else nowhere.
 
+A caller who came over TCP or TLS gets requests over that connection, if it is still there, and else over a new one to
+the port that Route or Request-URI says. What came over TLS leaves it for nothing else.
+
 A Route is ours when it names us or has the token: any replica may serve what names another one, which may be dead.
 """
 
@@ -15,11 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.admission import Admission, WorkerAddresses
-from dispatcher.sip.actions import Address
+from dispatcher.sip.actions import RELIABLE, Address
 from dispatcher.sip.branch import Branch, Failure
 from dispatcher.sip.flow import Flow, FlowTokens
 from dispatcher.sip.forwarding import Forwarded, onward
-from dispatcher.sip.grammar import DEFAULT_PORT, parameter, split_address
+from dispatcher.sip.grammar import DEFAULT_PORT, TLS_PORT, default_port, parameter, split_address
 from dispatcher.sip.layer import Layer, ServerTransaction
 from dispatcher.sip.message import Request, Response
 from dispatcher.sip.uri import Uri, parse_uri
@@ -93,16 +96,30 @@ class Routes:
     def _allowed(self, following: Uri, source: Address, flow: Flow | None) -> Address | None:
         if self._workers.knows(source) or (flow and source == flow.worker):
             return self._toward_caller(following, flow)
-        named = _address(following)
+        named = self._address(following)
         if named and self._workers.knows(named):
             return named
         return flow.worker if flow else None
 
     def _toward_caller(self, following: Uri, flow: Flow | None) -> Address | None:
-        named = _address(following)
-        if named and self._admission.is_peer(named.host):
+        caller = flow.caller if flow else None
+        named = self._address(following)
+        if named and not self._admission.is_peer(named.host):
+            named = None
+        if caller is None:
             return named
-        return flow.caller if flow else None
+        if caller.transport not in RELIABLE:
+            return named if named and named.transport == caller.transport else caller
+        if named and named.host != caller.host and caller.transport in ("tcp", named.transport):
+            return named
+        return caller._replace(listens=_listening_port(following, caller))
+
+    def _address(self, uri: Uri) -> Address | None:
+        """The address a URI names, None when it is not reached over any transport of ours."""
+        transport = self._identity.transports.get(uri.transport)
+        if uri.scheme != b"sip" or transport is None:
+            return None
+        return Address(transport, uri.host, uri.reached_at)
 
 
 class DialogRequest:
@@ -169,7 +186,7 @@ def stateless(layer: Layer, request: Request, hop: Hop) -> bytes:
 
 def forward(layer: Layer, request: Request, hop: Hop, branch: bytes) -> tuple[Forwarded, bytes]:
     """Returns a request as it goes on, with what follows from it."""
-    forwarded = Forwarded(request, hop.target, layer.identity.via(branch), hop.routes)
+    forwarded = Forwarded(request, hop.target, layer.identity.via(branch, hop.to.transport), hop.routes)
     return forwarded, forwarded.render(onward(request), request.body)
 
 
@@ -181,8 +198,10 @@ def _hop(to: Address, target: bytes, routes: Sequence[tuple[bytes, Uri]]) -> Hop
     return Hop(to, target, values)
 
 
-def _address(uri: Uri) -> Address | None:
-    """The address a URI names, None when it is not reached over UDP."""
-    if uri.scheme != b"sip" or (parameter(uri.params, b"transport") or b"udp").lower() != b"udp":
-        return None
-    return Address("udp", uri.host, uri.port or DEFAULT_PORT)
+def _listening_port(uri: Uri, caller: Address) -> int:
+    """The port where a caller takes connections, as far as the URI that stands for it says; at 5060 nobody has TLS."""
+    named = parameter(uri.params, b"transport")
+    transport = caller.transport.encode()
+    if uri.port is None or (named and named.lower() != transport):
+        return default_port(transport)
+    return TLS_PORT if caller.transport == "tls" and uri.port == DEFAULT_PORT else uri.port

@@ -13,6 +13,11 @@ from typing import NamedTuple
 
 from dispatcher.sip.actions import Address
 
+_TRANSPORTS = ("udp", "tcp", "tls")
+"""By their number in a token: the upper bits of the byte that has the length of the host in its lower ones."""
+
+_LENGTH_BITS = 5
+
 _MAC_BYTES = 8
 """Truncated HMAC-SHA256. Forging one needs 2^63 requests on average, each of them an answered SIP request."""
 
@@ -59,12 +64,15 @@ class FlowTokens:
 
 def _packed(address: Address) -> bytes:
     host = _packed_host(address.host)
-    return bytes((len(host),)) + host + address.port.to_bytes(2, "big")
+    kind = _TRANSPORTS.index(address.transport) << _LENGTH_BITS | len(host)
+    return bytes((kind,)) + host + address.port.to_bytes(2, "big")
 
 
 def _unpacked(ends: bytes) -> tuple[Address, bytes]:
-    end = 1 + ends[0]
-    return Address("udp", _host(ends[1:end]), int.from_bytes(ends[end : end + 2], "big")), ends[end + 2 :]
+    transport, length = divmod(ends[0], 1 << _LENGTH_BITS)
+    end = 1 + length
+    port = int.from_bytes(ends[end : end + 2], "big")
+    return Address(_TRANSPORTS[transport], _host(ends[1:end]), port), ends[end + 2 :]
 
 
 @lru_cache(maxsize=1024)

@@ -6,10 +6,10 @@ It does not decide where they go (`proxy.py`, `dialog.py`) and keeps no state.
 from collections.abc import Sequence
 
 from dispatcher.sip.actions import Address
-from dispatcher.sip.grammar import DEFAULT_PORT
 from dispatcher.sip.message import Header, Request, Response, header, render
 from dispatcher.sip.uri import Uri, bracketed
 from shared import token
+from shared.telemetry import trace
 
 MAX_FORWARDS = 70
 """Hops given to a request that does not count them (RFC 3261 section 16.6 step 3)."""
@@ -20,39 +20,58 @@ _DROPPED = frozenset((b"route", _LEASE))
 
 
 class Identity:
-    """Who the dispatcher is: its own address in Via, and in Record-Route the one that all replicas share.
+    """Who the dispatcher is: its own addresses in Via, and in Record-Route those that all replicas share.
 
     Workers and callers answer to Via; where a later request of a call is to go, any replica will do.
     """
 
-    def __init__(self, address: Address, shared: Address | None = None) -> None:
-        """`shared` is where callers reach the pool; None when they know each replica by its own address."""
-        self.sent_by = _sent_by(address)
-        self._ends = {(each.host, each.port) for each in (address, shared or address)}
-        self._via = b"SIP/2.0/%b %b;branch=" % (address.transport.upper().encode(), self.sent_by)
-        self._route = _sent_by(shared or address)
-        self.contact = header(b"Contact", b"<sip:%b>" % self._route)
-        """For answers of our own that make an early dialog (RFC 3261 section 12.1.1)."""
+    def __init__(self, own: Sequence[Address], shared: Sequence[Address] = ()) -> None:
+        """`own` begins with UDP, which workers speak, and has one address for each transport.
 
-    def via(self, branch: bytes) -> Header:
+        `shared`, of the same transports, is where callers reach the pool; empty when they know each replica by its own.
+        """
+        self.transports = {each.transport.encode(): each.transport for each in own}
+        """Those that are spoken here, by their name in a URI."""
+        self.sent_by = _sent_by(own[0])
+        self._sent_by = frozenset(map(_sent_by, own))
+        self._ends = {(each.host, each.port) for each in (*own, *shared)}
+        self._vias = {each.transport: _via(each) for each in own}
+        self._routes = {each.transport: _route(each) for each in shared or own}
+
+    def via(self, branch: bytes, transport: str = "udp") -> Header:
         """Returns our Via."""
-        return header(b"Via", self._via + branch)
+        return header(b"Via", self._vias[transport] + branch)
 
-    def record_route(self, user: bytes) -> Header:
-        """Returns our Record-Route; `user` comes back in the Route of every request in the dialog."""
-        return header(b"Record-Route", b"<sip:%b@%b;lr>" % (user, self._route))
+    def contact(self, transport: str) -> Header:
+        """Returns a Contact for answers of our own that make an early dialog (RFC 3261 section 12.1.1)."""
+        address, params = self._routes[transport]
+        return header(b"Contact", b"<sip:%b%b>" % (address, params))
+
+    def record_route(self, user: bytes, transport: str) -> list[Header]:
+        """Returns our Record-Route; `user` comes back in the Route of every request in the dialog.
+
+        Two for a caller who is not reached over UDP as the worker is, each for its own side (RFC 5658 section 4).
+        """
+        values = [self.route(user, each) for each in dict.fromkeys(("udp", transport))]
+        return [header(b"Record-Route", value) for value in values]
+
+    def route(self, user: bytes, transport: str) -> bytes:
+        """Returns the value of our Record-Route for one side."""
+        address, params = self._routes[transport]
+        return b"<sip:%b@%b%b;lr>" % (user, address, params)
 
     def owns(self, uri: Uri) -> bool:
         """Whether a URI from a Route names us. One with the flow token of a call is ours, whomever it names."""
-        return (uri.host, uri.port or DEFAULT_PORT) in self._ends
+        return (uri.host, uri.reached_at) in self._ends
 
     def sent(self, response: Response) -> bool:
         """Whether a response is to a request that this replica forwarded, by its topmost Via."""
-        return response.via.sent_by.lower() == self.sent_by
+        return response.via.sent_by.lower() in self._sent_by
 
     def has_seen(self, request: Request) -> bool:
         """Whether one of our Vias is in it: a loop, since no request passes a dispatcher twice."""
-        return any(self._via in value for key, value, _ in request.headers if key == b"via")
+        vias = self._vias.values()
+        return any(via in value for key, value, _ in request.headers if key == b"via" for via in vias)
 
 
 class Forwarded:
@@ -101,8 +120,26 @@ def lease_header(lease_token: str) -> Header:
     return header(token.HEADER.encode(), lease_token.encode())
 
 
+def traced(headers: Sequence[Header], traceparent: str) -> list[Header]:
+    """Returns the headers with that Traceparent in place of any other; without one they stay as they came."""
+    if not traceparent:
+        return list(headers)
+    ours = header(trace.HEADER.encode(), traceparent.encode())
+    return [*(item for item in headers if item[0] != ours[0]), ours]
+
+
 def _sent_by(address: Address) -> bytes:
     return b"%b:%d" % (bracketed(address.host), address.port)
+
+
+def _via(address: Address) -> bytes:
+    return b"SIP/2.0/%b %b;branch=" % (address.transport.upper().encode(), _sent_by(address))
+
+
+def _route(address: Address) -> tuple[bytes, bytes]:
+    """Returns an address as it stands in a URI, and the parameters that it needs; UDP needs none."""
+    params = b"" if address.transport == "udp" else b";transport=%b" % address.transport.encode()
+    return _sent_by(address), params
 
 
 def _dialog_headers(headers: Sequence[Header]) -> tuple[Header, Header, Header]:

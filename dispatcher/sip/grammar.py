@@ -11,6 +11,9 @@ from shared.errors import PeerError
 DEFAULT_PORT = 5060
 """Port of a SIP host that names none (RFC 3261 section 19.1.2)."""
 
+TLS_PORT = 5061
+"""The same where TLS is spoken."""
+
 CSEQ_MAX = 2**31
 """CSeq numbers are below this (RFC 3261 section 8.1.1.5)."""
 
@@ -133,7 +136,7 @@ def parse_via(value: bytes) -> Via:
     host, port = parse_host_port(sent_by)
     if not is_token(transport):
         raise Malformed("Via transport")
-    return Via(transport, sent_by, host, port or DEFAULT_PORT, semicolon + params)
+    return Via(transport, sent_by, host, port or default_port(transport), semicolon + params)
 
 
 def _spaced_out_via(sent: bytes) -> tuple[bytes, bytes]:
@@ -160,6 +163,11 @@ def parse_host_port(value: bytes) -> tuple[str, int | None]:
     if not host:
         raise Malformed("no host")
     return host.decode("ascii").lower(), _port(port) if colon else None
+
+
+def default_port(transport: bytes) -> int:
+    """Returns the port of a host that names none, as a Via or a `transport` parameter has it."""
+    return TLS_PORT if transport.upper() == b"TLS" else DEFAULT_PORT
 
 
 def _port(value: bytes) -> int:

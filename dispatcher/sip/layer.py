@@ -5,7 +5,7 @@ It does not know what a proxy is; whoever opens a transaction is told what comes
 
 from typing import Protocol
 
-from dispatcher.sip.actions import Action, Address, Report, Send
+from dispatcher.sip.actions import RELIABLE, Action, Address, Report, Send
 from dispatcher.sip.alarms import Alarms
 from dispatcher.sip.forwarding import Forwarded, Identity
 from dispatcher.sip.message import Header, Request, Response
@@ -59,9 +59,11 @@ class Layer:
         self.identity = identity
         self.seal = seal
         self.alarms = Alarms()
-        self.timers = {"udp": timers or Timers()}
+        self.timers = {"udp": timers or Timers(), **dict.fromkeys(RELIABLE, Timers(reliable=True))}
         self.servers: dict[Key, ServerTransaction] = {}
         self.clients: dict[Key, ClientTransaction] = {}
+        self.sent = 0
+        """Messages sent since the start."""
         self._waiting: dict[Address, dict[ClientTransaction, None]] = {}
         self._actions: list[Action] = []
 
@@ -74,6 +76,7 @@ class Layer:
 
     def send(self, data: bytes, to: Address) -> None:
         """Asks for a message to be sent."""
+        self.sent += 1
         self._actions.append(Send(data, to))
 
     def report(self, event: str, **fields: str | int) -> None:
@@ -128,6 +131,12 @@ class Layer:
         """Fails everything that waits for an answer from `address`."""
         for transaction in list(self._waiting.get(address, ())):
             transaction.step(Event.UNREACHABLE, now)
+
+    def disconnected(self, connection: Address, now: float) -> None:
+        """Sends again what went over a connection and was not answered."""
+        lost = [to for to in self._waiting if connection in (to.connection, to.listener)]
+        for transaction in [each for to in lost for each in self._waiting[to]]:
+            transaction.disconnected(now)
 
     def unanswered(self) -> int:
         """Returns how many requests still wait for our final response."""
@@ -198,6 +207,7 @@ class ClientTransaction(Transaction):
         self.key = key
         self.to = to
         self._forwarded: Forwarded | None = forwarded
+        self._sent_again = False
         self._user: ClientUser | None = user
         self._layer = layer
 
@@ -221,6 +231,14 @@ class ClientTransaction(Transaction):
         user = self._user
         if Do.FAIL in self.fire(event, now) and user:
             user.failed(now, unreachable=event is Event.UNREACHABLE)
+
+    def disconnected(self, now: float) -> None:
+        """Sends the request again, over a new connection, unless something came; the second loss is the end of it."""
+        if self._sent_again:
+            self.step(Event.UNREACHABLE, now)
+        elif self.state is self.machine.first:
+            self._sent_again = True
+            self.transmit(self._last)
 
     def alarm(self, name: str, now: float) -> None:
         self.step(Event(name), now)

@@ -6,7 +6,7 @@ body (RFC 3261 section 16.6: a proxy passes on what it does not understand).
 
 from collections.abc import Iterable
 
-from dispatcher.sip.actions import Address
+from dispatcher.sip.actions import RELIABLE, Address
 from dispatcher.sip.grammar import (
     CSEQ_MAX,
     Malformed,
@@ -113,7 +113,8 @@ class Request(Message):
         """Writes `received` and `rport` into the topmost Via and returns where responses go.
 
         RFC 3261 sections 18.2.1 and 18.2.2 with RFC 3581. Always the address the request came from: a `received` that
-        the peer wrote itself, or a `maddr`, could point responses at somebody else.
+        the peer wrote itself, or a `maddr`, could point responses at somebody else. Over a connection, or without it to
+        the same host at the port of its Via.
         """
         via, host = self.via, source.host
         asked, params = False, b""
@@ -127,6 +128,8 @@ class Request(Message):
             params += b";received=" + host.encode()
         if params != via.params:
             self._replace_top_via(via, params)
+        if source.transport in RELIABLE:
+            return source._replace(listens=via.port)
         return Address(source.transport, host, source.port if asked else via.port)
 
     def _replace_top_via(self, via: Via, params: bytes) -> None:
@@ -187,6 +190,19 @@ def parse(data: bytes) -> Request | Response | None:
     if start[:8] == b"SIP/2.0 ":
         return _response(start, headers, first, body)
     return _request(start, headers, first, body, repeated)
+
+
+def too_long(data: bytes) -> Malformed:
+    """Returns why a message beyond MAX_BYTES, of which `data` is the beginning, is not taken; a request can be told."""
+    try:
+        lines, _ = _cut(data)
+        headers, first, repeated = _headers(lines)
+        message = _request(lines[0], headers, {**first, b"content-length": b"0"}, b"", repeated)
+    except BadRequest as error:
+        message = error.request
+    except (Malformed, LookupError):
+        return Malformed("too long")
+    return BadRequest("too long", message, 513)
 
 
 class BadRequest(Malformed):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from dispatcher.admission import Admission, WorkerAddresses
-from dispatcher.sip.actions import Action, Address, Find, GiveUp, Offer, Orphan, Place, Release
+from dispatcher.sip.actions import RELIABLE, Action, Address, Find, GiveUp, Offer, Orphan, Place, Release
 from dispatcher.sip.call import Calls
 from dispatcher.sip.copies import Copies
 from dispatcher.sip.dialog import DialogRequest, Routes, stateless
@@ -16,11 +16,12 @@ from dispatcher.sip.flow import FlowTokens
 from dispatcher.sip.forwarding import Identity
 from dispatcher.sip.grammar import Malformed
 from dispatcher.sip.layer import Layer, ServerTransaction, server_key
-from dispatcher.sip.message import BadRequest, Header, Request, Response, header, parse
+from dispatcher.sip.message import MAX_BYTES, BadRequest, Header, Request, Response, header, parse, too_long
 from dispatcher.sip.orphan import HangUp
 from dispatcher.sip.responses import ACCEPT, ALLOW
 from dispatcher.sip.seal import Seal
 from dispatcher.sip.search import Searches
+from dispatcher.sip.trace import Traces
 from dispatcher.sip.transaction import Do, Event
 from shared.messages import Lease
 
@@ -36,17 +37,21 @@ class ProxySettings:
     """What one proxy is told at its start."""
 
     address: Address
-    """Where this replica is reached, and no other; stands in Via."""
+    """Where this replica is reached over UDP, and no other; stands in Via."""
     secret: str
     """The pool's secret, for flow tokens and branches."""
     peers: tuple[IPv4Network | IPv6Network, ...]
     """Networks it serves. Workers are always served."""
     invite_rate: float
     """New INVITEs per second from one source."""
-    shared: Address | None = None
-    """Where callers reach any replica; stands in Record-Route. None is the same as `address`."""
+    streams: tuple[Address, ...] = ()
+    """Where this replica is reached over TCP and TLS."""
+    shared: tuple[Address, ...] = ()
+    """Where callers reach any replica, over each of the transports; stands in Record-Route. Empty is as above."""
     redirect: bool = False
     """Send callers to the worker instead of forwarding them."""
+    trace_ratio: float = 0.0
+    """Share of the calls that are traced, of those whose caller has not decided it."""
     max_transactions: int = 100_000
     """New calls are refused beyond this, without keeping anything: at 2 kB each, a bound on memory."""
 
@@ -62,12 +67,16 @@ class Proxy:
         """Whether a call would find room now: what OPTIONS is told."""
         self.draining = False
         """Whether new calls are refused."""
+        self.leaving = False
+        """Whether OPTIONS is answered as if they were, while calls that come all the same are taken."""
         self.workers = WorkerAddresses()
         self._settings = settings
+        self._received = 0
         self._admission = Admission(settings.peers, settings.invite_rate)
-        self._layer = Layer(Identity(settings.address, settings.shared), Seal(settings.secret))
+        identity = Identity((settings.address, *settings.streams), settings.shared)
+        self._layer = Layer(identity, Seal(settings.secret))
         flows = FlowTokens(settings.secret)
-        self._calls = Calls(self._layer, flows, redirect=settings.redirect)
+        self._calls = Calls(self._layer, flows, Traces(settings.trace_ratio), redirect=settings.redirect)
         self._routes = Routes(self._layer, flows, self._admission, self.workers)
         self._searches = Searches(self._layer)
         self._copies = Copies(self._layer, flows, self._admission, self.workers)
@@ -76,6 +85,11 @@ class Proxy:
     def transactions(self) -> int:
         """How many transactions there are, finished ones that wait for stragglers included."""
         return len(self._layer)
+
+    @property
+    def messages(self) -> tuple[int, int]:
+        """How many messages were received and sent since the start; not what is no message."""
+        return self._received, self._layer.sent
 
     def unanswered(self) -> int:
         """Returns how many requests still wait for a final response."""
@@ -86,7 +100,7 @@ class Proxy:
         return self._layer.alarms.next_at()
 
     def receive(self, data: bytes, source: Address, now: float) -> list[Action]:
-        """Handles one datagram."""
+        """Handles one datagram, or one message from a connection."""
         served = self._admission.is_peer(source.host) or self.workers.knows(source)
         if not served and not self.workers.has_host(source.host):
             self._layer.report("sip.source_refused", source=source.host)
@@ -94,7 +108,8 @@ class Proxy:
             try:
                 message = parse(data)
             except Malformed as error:
-                self._malformed(error, source, served)
+                cut = source.transport in RELIABLE and len(data) > MAX_BYTES
+                self._malformed(too_long(data) if cut else error, source, served)
             else:
                 self._dispatch(message, source, served, now)
         return self._layer.take_actions()
@@ -160,16 +175,26 @@ class Proxy:
         self._layer.unreachable(address, now)
         return self._layer.take_actions()
 
+    def disconnected(self, connection: Address, now: float) -> list[Action]:
+        """Tells that a connection is there no more."""
+        self._layer.disconnected(connection, now)
+        return self._layer.take_actions()
+
     def wake(self, now: float) -> list[Action]:
         """Runs the timers that are due."""
         self._layer.alarms.run(now)
         return self._layer.take_actions()
+
+    def is_peer(self, host: str) -> bool:
+        """Whether connections from a host are taken."""
+        return self._admission.is_peer(host)
 
     def is_worker(self, address: Address) -> bool:
         """Whether a worker listens at `address`, or did."""
         return self.workers.knows(address)
 
     def _dispatch(self, message: Request | Response | None, source: Address, served: bool, now: float) -> None:
+        self._received += message is not None
         if isinstance(message, Response):
             self._response(message, source, now)
         elif not served:
@@ -307,7 +332,7 @@ class Proxy:
 
     def _out_of_dialog(self, request: Request, reply_to: Address) -> None:
         if request.method == b"OPTIONS":
-            able = self.open and not self.draining
+            able = self.open and not self.draining and not self.leaving
             self._layer.reply(request, reply_to, 200 if able else 503, ALLOW, ACCEPT)
         elif request.method == b"BYE":
             self._layer.reply(request, reply_to, 481)

@@ -12,7 +12,7 @@ REASONS = {
     405: b"Method Not Allowed", 408: b"Request Timeout", 416: b"Unsupported URI Scheme", 420: b"Bad Extension",
     481: b"Call/Transaction Does Not Exist", 482: b"Loop Detected", 483: b"Too Many Hops",
     487: b"Request Terminated", 500: b"Server Internal Error", 503: b"Service Unavailable",
-    505: b"Version Not Supported",
+    505: b"Version Not Supported", 513: b"Message Too Large",
 }  # fmt: skip
 
 ALLOW = header(b"Allow", b"INVITE, ACK, CANCEL, BYE, OPTIONS")

@@ -5,7 +5,7 @@ It does not resolve names, and does not compare URIs (RFC 3261 section 19.1.4 is
 
 from typing import NamedTuple
 
-from dispatcher.sip.grammar import Malformed, is_token, parameter, parse_host_port
+from dispatcher.sip.grammar import Malformed, default_port, is_token, parameter, parse_host_port
 
 _SIP = (b"sip", b"sips")
 _NEVER_IN_A_URI = bytes(range(0x21)) + b'<>"\x7f'
@@ -27,6 +27,16 @@ class Uri(NamedTuple):
     def loose(self) -> bool:
         """Whether the `lr` parameter says that this Route is a loose router's (RFC 3261 section 19.1.1)."""
         return parameter(self.params, b"lr") is not None
+
+    @property
+    def transport(self) -> bytes:
+        """The `transport` parameter in lower case; UDP without one (RFC 3263 section 4.1, for addresses)."""
+        return (parameter(self.params, b"transport") or b"udp").lower()
+
+    @property
+    def reached_at(self) -> int:
+        """The port, or the one that the transport has by default."""
+        return self.port or default_port(self.transport)
 
 
 def parse_uri(value: bytes) -> Uri:

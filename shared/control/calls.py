@@ -42,7 +42,7 @@ class RunningCalls:
         return next(iter(await self._read([call_id])), None)
 
     async def _read(self, call_ids: list[CallId]) -> list[CallRow]:
-        async with answering(self._redis), self._redis.pipeline(transaction=False) as pipe:
+        async with answering(self._redis, "call_read"), self._redis.pipeline(transaction=False) as pipe:
             for call_id in call_ids:
                 pipe.hmget(keys.call(call_id), ["lease", "offered_at_ms", "resource", "state"])
             found: list[tuple[bytes, bytes, bytes | None, bytes]] = await pipe.execute()

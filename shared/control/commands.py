@@ -79,7 +79,7 @@ class Commands:
     async def answer(self, reply: CommandReply) -> None:
         """Says how far a command has come."""
         key = keys.answers(reply.command_id)
-        async with answering(self._redis), self._redis.pipeline(transaction=True) as pipe:
+        async with answering(self._redis, "command_answer"), self._redis.pipeline(transaction=True) as pipe:
             pipe.rpush(key, reply.pack())
             pipe.pexpire(key, keys.ms(keys.COMMAND_KEY_TTL_S))
             await pipe.execute()
@@ -98,7 +98,7 @@ class Commands:
 
     async def _send(self, process_id: ProcessId, command: Command) -> None:
         key = keys.commands(process_id)
-        async with answering(self._redis), self._redis.pipeline(transaction=True) as pipe:
+        async with answering(self._redis, "command_send"), self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(key, {"command": command.pack()}, maxlen=keys.COMMANDS_MAX)
             pipe.pexpire(key, keys.ms(keys.COMMAND_KEY_TTL_S))
             await pipe.execute()

@@ -14,8 +14,10 @@ What is tried again, and what is not:
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from enum import StrEnum
+from time import perf_counter
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, Sentinel, SSLConnection
@@ -44,11 +46,33 @@ PROBE_SHARE = 0.25
 """Share of the deadline that the answer to that PING may take; the rest is for a new connection and the command."""
 
 
-def connect(where: RedisAddress | str, *, timeout_s: float = 1.0, client_name: str = "voicepool") -> Redis:
+class Outcome(StrEnum):
+    """How asking Redis for something ended."""
+
+    OK = "ok"
+    TIMEOUT = "timeout"
+    """No answer within the deadline."""
+    FAILED = "failed"
+    """No connection, a broken one, or an error for an answer."""
+
+
+Observe = Callable[[str, Outcome, float], None]
+"""Is told what each operation was (a script's name, or a command's in lower case), how it ended, and how many seconds
+its caller waited. It is called on the event loop: it has to be quick, and raises nothing."""
+
+
+def connect(
+    where: RedisAddress | str,
+    *,
+    timeout_s: float = 1.0,
+    client_name: str = "voicepool",
+    observe: Observe | None = None,
+) -> Redis:
     """Returns a client; the caller closes it with `aclose()`. A string is the URL of an address that has nothing else.
 
     It connects at the first command, and again whenever it has to. Every command made through `answering` ends within
-    `timeout_s`, connecting included. `client_name` is what CLIENT LIST shows. Raises ValueError for bad TLS files.
+    `timeout_s`, connecting included, and is told to `observe`. `client_name` is what CLIENT LIST shows. Raises
+    ValueError for bad TLS files.
     """
     address = RedisAddress(where) if isinstance(where, str) else where
     tls = address.tls_context()
@@ -71,37 +95,53 @@ def connect(where: RedisAddress | str, *, timeout_s: float = 1.0, client_name: s
     }
     if tls:
         pooling |= {"connection_class": _TlsConnection, "tls": tls}
-    if not address.sentinels:
-        return Redis.from_pool(_Pool(**pooling))
-    pooling["connection_class"] = _MasterTlsConnection if tls else SentinelManagedConnection
-    sentinels = _Sentinels(address, connecting, tls)
-    pool = _MasterPool(address.sentinel_service, sentinels, **pooling)  # type: ignore[no-untyped-call]
+    pool: _Pool
+    if address.sentinels:
+        pooling["connection_class"] = _MasterTlsConnection if tls else SentinelManagedConnection
+        sentinels = _Sentinels(address, connecting, tls)
+        pool = _MasterPool(address.sentinel_service, sentinels, **pooling)  # type: ignore[no-untyped-call]
+    else:
+        pool = _Pool(**pooling)
+    pool.observe = observe
     return Redis.from_pool(pool)
 
 
 @asynccontextmanager
-async def answering(redis: Redis) -> AsyncIterator[None]:
+async def answering(redis: Redis, operation: str) -> AsyncIterator[None]:
     """Raises ControlUnavailable when what is asked of `redis` inside fails, or takes longer than its timeout.
 
-    Also usable as a decorator of async functions. The message names the kind of error only, since Redis's own may show
-    addresses and arguments.
+    `operation` is what the client's observer is told; who is cancelled while he waits is not told of. Also usable as a
+    decorator of async functions. The message names the kind of error only, since Redis's own may show addresses and
+    arguments.
     """
-    timeout_s: float | None = getattr(redis.connection_pool, "timeout", None)
+    pool = redis.connection_pool
+    timeout_s: float | None = getattr(pool, "timeout", None)
+    observe: Observe | None = getattr(pool, "observe", None)
+    began = perf_counter()
+    outcome: Outcome | None = None
     try:
         async with asyncio.timeout(timeout_s):
             yield
+        outcome = Outcome.OK
     except _FAILURES as error:
+        outcome = Outcome.TIMEOUT if isinstance(error, TimeoutError) else Outcome.FAILED
         raise ControlUnavailable(type(error).__name__) from error
+    finally:
+        if observe and outcome:
+            observe(operation, outcome, perf_counter() - began)
 
 
 async def ask(redis: Redis, *command: str | bytes | int) -> Any:
     """Returns the answer to one plain command, with bytes for strings; raises ControlUnavailable."""
-    async with answering(redis):
+    async with answering(redis, str(command[0]).lower()):
         return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 class _Pool(BlockingConnectionPool):
     """Connections that have answered lately, or are new."""
+
+    observe: Observe | None = None
+    """Who is told how long its client waits for answers."""
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Makes the connection anew when it is broken; nothing has been asked on it yet, so that this is harmless."""

@@ -121,7 +121,7 @@ class EventGroup:
         """Makes the group, unless there is one. It begins with the next event."""
         position, added = START, 0
         try:
-            async with answering(self._redis):
+            async with answering(self._redis, "event_group_open"):
                 stream: dict[str, Any] = await self._redis.xinfo_stream(keys.events())
             position, added = stream["last-generated-id"].decode(), stream["entries-added"]
         except ControlUnavailable as error:
@@ -134,7 +134,7 @@ class EventGroup:
 
         In a Redis that has lost the group, and its events with it, it begins anew with the first event.
         """
-        async with answering(self._redis), self._redis.pipeline(transaction=True) as pipe:
+        async with answering(self._redis, "event_group_read"), self._redis.pipeline(transaction=True) as pipe:
             pipe.xinfo_stream(keys.events())
             pipe.xinfo_groups(keys.events())
             pipe.xreadgroup(self._name, self._reader, {keys.events(): ">"}, count)
@@ -187,7 +187,7 @@ class EventGroup:
 
     async def forget_readers(self, silent_s: float) -> None:
         """Removes the names of readers that have asked for nothing for `silent_s` and have no event."""
-        async with answering(self._redis):
+        async with answering(self._redis, "event_readers_forget"):
             readers: list[dict[str, Any]] = await self._redis.xinfo_consumers(keys.events(), self._name)
             for reader in readers:
                 if not reader["pending"] and reader["idle"] > keys.ms(silent_s):
@@ -195,7 +195,7 @@ class EventGroup:
 
     async def _create(self, position: str, added: int) -> None:
         try:
-            async with answering(self._redis):
+            async with answering(self._redis, "event_group_create"):
                 await self._redis.xgroup_create(keys.events(), self._name, position, mkstream=True, entries_read=added)
         except ControlUnavailable as error:
             if not _says(error.__cause__, "BUSYGROUP"):
@@ -205,7 +205,7 @@ class EventGroup:
         """Makes events this reader's, last heard of `idle` ms ago, and returns those that still are in the stream."""
         if not positions:
             return []
-        async with answering(self._redis):
+        async with answering(self._redis, "event_claim"):
             claimed: list[Any] = await self._redis.xclaim(
                 keys.events(), self._name, self._reader, 0, list(positions), idle=idle, justid=True
             )

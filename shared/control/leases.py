@@ -32,6 +32,8 @@ class Wish:
     """Whether it gets in line when no resource has anything left."""
     peer: str = ""
     """IP address that its INVITE came from."""
+    traceparent: str = ""
+    """The trace it belongs to."""
 
 
 class Leases:
@@ -82,6 +84,7 @@ class Leases:
             invite_at_ms=invite_at_ms,
             agent=wish.agent,
             peer=wish.peer,
+            traceparent=wish.traceparent,
         )
         previous_worker = (await self._worker_of(call_id) if replacing else None) or worker_id
         script_keys = [

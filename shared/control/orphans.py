@@ -38,7 +38,7 @@ class Orphans:
 
     async def settle(self, call_id: CallId) -> None:
         """Notes that a caller knows, or cannot be told."""
-        async with answering(self._redis), self._redis.pipeline(transaction=True) as pipe:
+        async with answering(self._redis, "orphan_settle"), self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(keys.orphans(), call_id)
             pipe.hdel(keys.orphan_leases(), call_id)
             await pipe.execute()

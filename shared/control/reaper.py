@@ -89,7 +89,7 @@ class Reaper:
         return [CallId(call_id.decode()) for call_id in call_ids]
 
     async def _leases_of(self, call_ids: Iterable[CallId]) -> list[Lease]:
-        async with answering(self._redis), self._redis.pipeline(transaction=False) as pipe:
+        async with answering(self._redis, "reap_read"), self._redis.pipeline(transaction=False) as pipe:
             for call_id in call_ids:
                 pipe.hmget(keys.call(call_id), ["lease", "offered_at_ms", "resource"])
             found: list[tuple[bytes, bytes, bytes | None]] = await pipe.execute()

@@ -33,6 +33,8 @@ CONSTANTS = {
     "ORPHAN_RETRY_MS": keys.ms(keys.ORPHAN_RETRY_S),
     "ORPHAN_TTL_MS": keys.ms(keys.ORPHAN_TTL_S),
     "OVER_TTL_MS": keys.ms(keys.OVER_TTL_S),
+    "PORT_BLOCK_MEMORY_MS": keys.ms(keys.PORT_BLOCK_MEMORY_S),
+    "PORT_BLOCK_TTL_MS": keys.ms(keys.PORT_BLOCK_TTL_S),
     "RECORDS_MAX": keys.RECORDS_MAX,
     "RELEASED_TTL_MS": keys.ms(keys.RELEASED_TTL_S),
     "SESSION_WAIT_MS": keys.ms(keys.SESSION_WAIT_S),
@@ -57,11 +59,12 @@ class Script:
 
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis = redis
+        self._name = name
         self._run = redis.register_script(source(name))
 
     async def __call__(self, script_keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Returns the answer that the script's header states, with bytes for strings; raises ControlUnavailable."""
-        async with answering(self._redis):
+        async with answering(self._redis, self._name):
             return await self._run(script_keys, args)
 
 

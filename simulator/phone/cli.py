@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from simulator.phone.address import local_address
-from simulator.phone.plan import CallPlan, CallReport, Codec, DtmfMethod, Refer
+from simulator.phone.plan import CallPlan, CallReport, Codec, DtmfMethod, Refer, Transport
 from simulator.phone.speech import SpeechError, from_wav, say, sentence
 
 KEYS = "0123456789*#ABCD"
@@ -42,6 +42,13 @@ def main() -> None:
     default=Codec.ANY.value,
     show_default=True,
     help="What is offered.",
+)
+@click.option(
+    "--transport",
+    type=click.Choice([transport.value for transport in Transport]),
+    default=Transport.UDP.value,
+    show_default=True,
+    help="What SIP goes over.",
 )
 @click.option("--calls", type=click.IntRange(1, 500), default=1, show_default=True, help="Calls at once.")
 @click.option("--stagger-ms", type=click.IntRange(0), default=0, show_default=True, help="Pause between two INVITEs.")
@@ -233,7 +240,8 @@ async def _run(plans: list[CallPlan], address: str, options: dict[str, Any], rec
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     codec, user, refer = Codec(options["codec"]), options["from_user"], Refer(options["refer"])
-    async with Telephone(address, codec, len(plans), user=user, refer=refer) as telephone:
+    transport = Transport(options["transport"])
+    async with Telephone(address, codec, len(plans), user=user, refer=refer, transport=transport) as telephone:
         calls = []
         for number, plan in enumerate(plans):
             conversation = Conversation(telephone, plan, record_dir / f"call-{number}.wav")

@@ -18,6 +18,14 @@ class Codec(StrEnum):
     ANY = "any"
 
 
+class Transport(StrEnum):
+    """What SIP goes over. The other side's certificate is not verified."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
+
 class DtmfMethod(StrEnum):
     """How keys are sent: RFC 4733 events, INFO with the digit alone (application/dtmf), or INFO as dtmf-relay."""
 

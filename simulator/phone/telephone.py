@@ -17,13 +17,15 @@ import pjsua2 as pj
 from pjaudioport import AudioPort
 
 from simulator.phone.analysis import RATE
-from simulator.phone.plan import Codec, Refer
+from simulator.phone.plan import Codec, Refer, Transport
 from simulator.phone.transferee import Transferee
 
 log = logging.getLogger(__name__)  # unconfigured: what is a warning or worse goes to stderr
 
 JITTER_MS = 40
 """Fixed jitter buffer: what the caller hears is this much later than the packet, and a packet may be this late."""
+
+_STREAMS = {Transport.TCP: pj.PJSIP_TRANSPORT_TCP, Transport.TLS: pj.PJSIP_TRANSPORT_TLS}
 
 _FROM_TAG = re.compile(r"^(?:From|f)[ \t]*:[^\r\n]*;[ \t]*tag=([^;\s>]+)", re.IGNORECASE | re.MULTILINE)
 
@@ -213,10 +215,18 @@ class Telephone:
     """A running endpoint; `async with` starts and ends it. One per process: pjsua keeps its state in globals."""
 
     def __init__(
-        self, address: str, codec: Codec, calls: int, *, user: str = "caller", refer: Refer = Refer.REJECT
+        self,
+        address: str,
+        codec: Codec,
+        calls: int,
+        *,
+        user: str = "caller",
+        refer: Refer = Refer.REJECT,
+        transport: Transport = Transport.UDP,
     ) -> None:
         """`user` is the user part of From."""
         self._address = address
+        self._transport = transport
         self._codec = codec
         self._user = user
         self._config = endpoint_config(calls)
@@ -231,6 +241,9 @@ class Telephone:
         transport = pj.TransportConfig()
         transport.boundAddress = self._address
         transport_id = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+        if self._transport is not Transport.UDP:
+            self._endpoint.transportCreate(_STREAMS[self._transport], transport)
+            transport_id = pj.INVALID_ID  # what is dialled names its transport; a transferee's exchange has UDP only
         self._endpoint.libStart()
         # At once: without a device the bridge has no clock.
         self._endpoint.audDevManager().setNullDev()
@@ -259,6 +272,8 @@ class Telephone:
         leg = Leg(self._account, port, asyncio.get_running_loop(), self._transferee)
         self._legs.append(leg)
         self._transferee.dial_directly()
+        if self._transport is not Transport.UDP:
+            uri += f";transport={self._transport}"
         try:
             leg.dial(uri, headers)
         except pj.Error:
@@ -308,6 +323,7 @@ def account_config(address: str, transport_id: int, user: str) -> pj.AccountConf
     config.idUri = f"sip:{user}@{address}"
     config.sipConfig.transportId = transport_id
     config.natConfig.contactRewriteUse = 0
+    config.natConfig.contactUseSrcPort = 0  # over TCP it can be reached where it listens, as an SBC can
     config.natConfig.viaRewriteUse = 0
     config.natConfig.sdpNatRewriteUse = 0
     config.mediaConfig.lockCodecEnabled = False

@@ -73,9 +73,11 @@ class PhoneCall:
         return self.tracks()[0][self.sample(times["speech_start"]) : self.sample(times["speech_end"])]
 
 
-def ring(pool: Pool, *options: str, called: str = "bot", timeout_s: float = LONGEST_CALL_S) -> list[PhoneCall]:
+def ring(
+    pool: Pool, *options: str, called: str = "bot", port: int = 0, timeout_s: float = LONGEST_CALL_S
+) -> list[PhoneCall]:
     """Calls the pool and returns the reports, whatever came of the calls."""
-    with ringing(pool, *options, called=called) as phone:
+    with ringing(pool, *options, called=called, port=port) as phone:
         return finish(phone, pool, timeout_s)
 
 
@@ -104,10 +106,10 @@ def spoilt(call: PhoneCall) -> bool:
 
 
 @contextmanager
-def ringing(pool: Pool, *options: str, called: str = "bot") -> Iterator["subprocess.Popen[str]"]:
+def ringing(pool: Pool, *options: str, called: str = "bot", port: int = 0) -> Iterator["subprocess.Popen[str]"]:
     """Has a telephone call the pool during the block, and ends it (hanging up) when it still runs after that.
 
-    `called` is the number that is dialled.
+    `called` is the number that is dialled, `port` that of the first dispatcher, when it is another than SIP_PORT.
     """
     number = len(list(pool.directory.glob("phone-*")))
     record = pool.directory / f"phone-{number}"
@@ -117,7 +119,7 @@ def ringing(pool: Pool, *options: str, called: str = "bot") -> Iterator["subproc
         "-m",
         "simulator.phone",
         "call",
-        pool.sip_of(called),
+        f"sip:{called}@{pool.sip_host}:{port or pool.sip_port}",
         "--record",
         str(record),
         "--json",

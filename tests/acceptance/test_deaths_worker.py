@@ -132,7 +132,7 @@ def test_frozen_and_thawed_after_it_was_given_up_it_lets_its_calls_go_and_takes_
     scene.assert_undisturbed(since)
     pod = pool.supervisor_of(scene.victim)
     let_go = {scene.talking.call_id, scene.ringing.call_id}
-    pod.wait_for("call.ended", count=len(let_go), where=lambda event: event["call"] in let_go)
+    pod.wait_for("call.ended", count=len(let_go), where=lambda event: event["call_id"] in let_go)
     assert not scene.ringing.end_reason, "the call that has moved was ended"
     assert scene.victim in pool.live_workers()
     pool.wait_until_seen(2)

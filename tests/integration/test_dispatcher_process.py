@@ -65,7 +65,7 @@ async def spawn(directory: Path, **settings: str) -> asyncio.subprocess.Process:
 async def dispatcher(directory: Path, redis_url: str, **settings: str) -> AsyncIterator[Process]:
     """Runs a dispatcher for the block."""
     options = {"LEASE_SECRET": SECRET, "REDIS_URL": redis_url, "SIP_LOCAL_ADDRESS": "127.0.0.1", "SIP_PORT": "0"}
-    running = Process(await spawn(directory, **options, **settings))
+    running = Process(await spawn(directory, **(options | settings)))
     try:
         running.port = (await running.event("dispatcher.listening"))["port"]
         yield running

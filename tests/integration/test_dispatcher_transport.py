@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from dispatcher.sip.actions import Action, Address, Order, Report, Send
-from dispatcher.transport import Driver
+from dispatcher.transport.driver import Driver
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -29,6 +29,7 @@ class Echo:
         self.events: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self.alarm_at: float | None = None
         self.workers: set[Address] = set()
+        self.peers: set[str] = {host}
 
     def receive(self, data: bytes, source: Address, now: float) -> list[Action]:
         self.events.put_nowait(("received", data))
@@ -50,8 +51,15 @@ class Echo:
     def wakes_at(self) -> float | None:
         return self.alarm_at
 
+    def disconnected(self, connection: Address, now: float) -> list[Action]:
+        self.events.put_nowait(("disconnected", connection.port))
+        return []
+
     def is_worker(self, address: Address) -> bool:
         return address in self.workers
+
+    def is_peer(self, host: str) -> bool:
+        return host in self.peers
 
 
 class Bench:

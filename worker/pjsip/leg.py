@@ -39,6 +39,8 @@ class RtpStats:
     received: int = 0
     lost: int = 0
     sent: int = 0
+    jitter_s: float = 0.0
+    """Mean interarrival jitter of what came (RFC 3550 section 6.4.1)."""
 
 
 class Leg(pj.Call):  # type: ignore[misc]
@@ -55,6 +57,8 @@ class Leg(pj.Call):  # type: ignore[misc]
         super().__init__(account, pjsip_call)
         self.invite = invite
         self.rtp = RtpStats()
+        self.log = log.bind(call_id=invite.call_id)
+        """Its logger, which may be replaced by one that says more of the call."""
         self._loop = loop
         self._forget = forget
         self._port: AudioPort | None = None
@@ -64,6 +68,8 @@ class Leg(pj.Call):  # type: ignore[misc]
         """False when the call ended because the caller's side had stopped answering (408)."""
         self.confirmed = asyncio.Event()
         """Set once the caller's side has acknowledged our answer (ACK)."""
+        self.on_media: Callable[[], None] | None = None
+        """Called on the loop whenever media has become active: at the answer, and after each re-INVITE."""
         self.on_final: Callable[[int, bytes], None] | None = None
         """Called on the loop with the status and the bytes of our final response to the INVITE, once it was sent."""
         self._answered = False
@@ -117,7 +123,7 @@ class Leg(pj.Call):  # type: ignore[misc]
         try:
             self.hangup(prm)
         except pj.Error as error:  # the other side was faster: onCallState tells
-            log.debug("sip.hangup_failed", status=error.status)
+            self.log.debug("sip.hangup_failed", status=error.status)
 
     async def send_digits(self, digits: str) -> bool:
         """Sends DIGITS and PAUSEs and returns once they are out; False as soon as one cannot be sent.
@@ -151,7 +157,7 @@ class Leg(pj.Call):  # type: ignore[misc]
             async with asyncio.timeout(timeout_s):
                 return await outcome
         except pj.Error as error:
-            log.warning("sip.refer_failed", status=error.status)
+            self.log.warning("sip.refer_failed", status=error.status)
             return 487 if self._gone else 400
         except TimeoutError:
             return 408
@@ -202,7 +208,7 @@ class Leg(pj.Call):  # type: ignore[misc]
             pj.Call.answer(self, prm)
         except pj.Error as error:
             # A CANCEL or BYE that arrived meanwhile: `disconnected` follows and ends the call.
-            log.debug("sip.response_failed", sip_status=status, status=error.status)
+            self.log.debug("sip.response_failed", sip_status=status, status=error.status)
 
     def onCallState(self, prm: pj.OnCallStateParam) -> None:
         """pjsua2 Call::onCallState. On DISCONNECTED the C++ call is destroyed here and now.
@@ -223,7 +229,7 @@ class Leg(pj.Call):  # type: ignore[misc]
                 pj.Call.__swig_destroy__(self)
                 self._post(self._on_disconnected)
         except Exception:
-            log.exception("sip.callback_failed", callback="onCallState")
+            self.log.exception("sip.callback_failed", callback="onCallState")
 
     def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
         """pjsua2 Call::onCallMediaState: connects the port here and now.
@@ -238,17 +244,19 @@ class Leg(pj.Call):  # type: ignore[misc]
                     slot = self.getAudioMedia(media.index).getPortId()
                     if self._port is not None:
                         self._port.connect(slot)
+                    self._post(self._on_media)
                     return
         except Exception:
-            log.exception("sip.callback_failed", callback="onCallMediaState")
+            self.log.exception("sip.callback_failed", callback="onCallMediaState")
 
     def onStreamDestroyed(self, prm: pj.OnStreamDestroyedParam) -> None:
         """pjsua2 Call::onStreamDestroyed: the last moment at which statistics can be had."""
         try:
-            rtcp = self.getStreamStat(prm.streamIdx).rtcp
-            self.rtp = RtpStats(received=rtcp.rxStat.pkt, lost=rtcp.rxStat.loss, sent=rtcp.txStat.pkt)
+            statistics = self.getStreamStat(prm.streamIdx)  # kept in a variable, for the same reason
+            came, went = statistics.rtcp.rxStat, statistics.rtcp.txStat
+            self.rtp = RtpStats(came.pkt, came.loss, went.pkt, came.jitterUsec.mean / 1e6)
         except Exception:
-            log.exception("sip.callback_failed", callback="onStreamDestroyed")
+            self.log.exception("sip.callback_failed", callback="onStreamDestroyed")
 
     def onDtmfEvent(self, prm: pj.OnDtmfEventParam) -> None:
         """pjsua2 Call::onDtmfEvent: packets of RFC 4733 events. onDtmfDigit would not tell which event they are of.
@@ -260,7 +268,7 @@ class Leg(pj.Call):  # type: ignore[misc]
                 update, end = bool(prm.flags & EVENT_IS_UPDATE), bool(prm.flags & EVENT_IS_END)
                 self._post(self._on_event, prm.digit, prm.timestamp, update, end)
         except Exception:
-            log.exception("sip.callback_failed", callback="onDtmfEvent")
+            self.log.exception("sip.callback_failed", callback="onDtmfEvent")
 
     def onCallTsxState(self, prm: pj.OnCallTsxStateParam) -> None:
         """pjsua2 Call::onCallTsxState: INFO requests, and answers to our own.
@@ -280,14 +288,14 @@ class Leg(pj.Call):  # type: ignore[misc]
                 if digit := info_digit(state.src.rdata.wholeMsg):
                     self._post(self._on_info, digit)
         except Exception:
-            log.exception("sip.callback_failed", callback="onCallTsxState")
+            self.log.exception("sip.callback_failed", callback="onCallTsxState")
 
     def onCallTransferStatus(self, prm: pj.OnCallTransferStatusParam) -> None:
         """pjsua2 Call::onCallTransferStatus: 100 once a REFER was accepted, then what each NOTIFY says."""
         try:
             self._post(self._on_transfer_status, prm.statusCode)
         except Exception:
-            log.exception("sip.callback_failed", callback="onCallTransferStatus")
+            self.log.exception("sip.callback_failed", callback="onCallTransferStatus")
 
     def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
         """pjsua2 Call::onCallTransferRequest: refused. pjsip would have this worker dial whatever a caller names."""
@@ -300,6 +308,10 @@ class Leg(pj.Call):  # type: ignore[misc]
     def _on_final(self, status: int, response: bytes) -> None:
         if self.on_final:
             self.on_final(status, response)
+
+    def _on_media(self) -> None:
+        if self.on_media:
+            self.on_media()
 
     def _on_event(self, digit: str, timestamp: int, update: bool, end: bool) -> None:
         if self._presses.event(digit, timestamp, update=update, end=end):

@@ -18,6 +18,8 @@ class ToolContext:
     """Who called whom, with the INVITE's headers."""
     digits: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sensitive digits the caller typed, by the placeholder the model knows. A tool's arguments have them already."""
+    trace_id: str = ""
+    """Trace that the call belongs to, 32 hex digits, for log lines; empty without one."""
 
 
 class ToolError(Exception):

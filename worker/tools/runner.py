@@ -117,12 +117,16 @@ class ToolRunner:
 
     def _broken(self, name: str, context: ToolContext, error: BaseException) -> ToolResult:
         # What the exception says is for the tool's author alone: it may quote the caller.
-        log.debug("tool.traceback", tool=name, call=context.call_id, exc_info=error)
+        _of(context).debug("tool.traceback", tool=name, exc_info=error)
         return self._failed(name, context, type(error).__name__, {"error": "the tool failed"})
 
     def _failed(self, name: str, context: ToolContext, reason: str, answer: dict[str, Any]) -> ToolResult:
-        log.warning("tool.failed", tool=name, call=context.call_id, reason=reason)
+        _of(context).warning("tool.failed", tool=name, reason=reason)
         return ToolResult(output(answer), failed=True)
+
+
+def _of(context: ToolContext) -> Any:
+    return log.bind(call_id=context.call_id, trace_id=context.trace_id)
 
 
 def output(result: Any) -> str:

@@ -258,8 +258,8 @@ async def test_a_body_that_is_not_announced_as_json_is_told_how(api: Api) -> Non
 
 
 async def test_a_request_id_is_taken_over_when_it_is_one(api: Api) -> None:
-    assert (await api.ask("GET", "/healthz", X_Request_Id="my-id.1"))[2]["X-Request-Id"] == "my-id.1"
-    assert (await api.ask("GET", "/healthz", X_Request_Id="not one"))[2]["X-Request-Id"] != "not one"
+    assert (await api.ask("GET", "/livez", X_Request_Id="my-id.1"))[2]["X-Request-Id"] == "my-id.1"
+    assert (await api.ask("GET", "/livez", X_Request_Id="not one"))[2]["X-Request-Id"] != "not one"
 
 
 async def test_without_a_good_token_there_is_nothing_but_probes(api: Api) -> None:
@@ -268,7 +268,7 @@ async def test_without_a_good_token_there_is_nothing_but_probes(api: Api) -> Non
     status, problem, headers = await api.ask("GET", "/metrics-api/active-calls", token="vp_wrong")
     assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer error="invalid_token"')
     assert "vp_wrong" not in json.dumps(problem)
-    assert await api.get("/healthz", token=None) == {"status": "ok"}
+    assert await api.get("/livez", token=None) == {"status": "ok"}
     assert await api.get("/readyz", token=None) == {"status": "ready"}
     await api.await_audit(("", "authenticate", "", "denied"))
     assert "vp_wrong" not in json.dumps(api.log)
@@ -306,12 +306,12 @@ async def test_without_redis_it_is_not_ready_and_makes_no_figures_up(api: Api, r
     try:
         answers = {
             path: await api.ask("GET", path)
-            for path in ("/healthz", "/readyz", "/v1/pool", "/metrics-api/active-calls")
+            for path in ("/livez", "/readyz", "/v1/pool", "/metrics-api/active-calls")
         }
     finally:
         redis_server.restart()
     assert {path: status for path, (status, _, _) in answers.items()} == {
-        "/healthz": 200, "/readyz": 503, "/v1/pool": 503, "/metrics-api/active-calls": 503,
+        "/livez": 200, "/readyz": 503, "/v1/pool": 503, "/metrics-api/active-calls": 503,
     }  # fmt: skip
     assert answers["/v1/pool"][1]["type"] == "urn:voicepool:problem:redis-unavailable"
 
@@ -402,7 +402,7 @@ async def test_the_description_is_good_openapi(api: Api) -> None:
     described = await api.get("/openapi.json", token=None)
     assert described["openapi"].startswith("3.1")
     operations = [each for path in described["paths"].values() for each in path.values()]
-    assert len({each["operationId"] for each in operations}) == len(operations) == 19
+    assert len({each["operationId"] for each in operations}) == len(operations) == 20
     for operation in operations:
         assert operation["description"]
         assert "200" in operation["responses"]
@@ -412,7 +412,7 @@ async def test_the_description_is_good_openapi(api: Api) -> None:
     for name in {part.partition('"')[0] for part in text.split('"#/components/schemas/')[1:]}:
         assert name in described["components"]["schemas"]
     open_paths = [path for path, each in described["paths"].items() if "security" not in next(iter(each.values()))]
-    assert sorted(open_paths) == ["/healthz", "/readyz"]
+    assert sorted(open_paths) == ["/livez", "/readyz"]
 
 
 async def test_without_tokens_it_serves_this_host_only(redis_url: str) -> None:

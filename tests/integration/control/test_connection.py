@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.control import connection
-from shared.control.connection import CONNECTIONS_MAX, answering, ask, connect
+from shared.control.connection import CONNECTIONS_MAX, Outcome, answering, ask, connect
 from shared.control.leases import Leases
 from shared.control.records import Records
 from shared.control.workers import Workers
@@ -216,7 +216,7 @@ async def test_error_shows_neither_address_nor_arguments() -> None:
 
 
 async def test_seam_decorates_functions_and_lets_other_errors_pass(redis: Redis) -> None:
-    @answering(redis)
+    @answering(redis, "fail")
     async def fail(error: Exception) -> None:
         raise error
 
@@ -224,6 +224,41 @@ async def test_seam_decorates_functions_and_lets_other_errors_pass(redis: Redis)
         await fail(OSError())
     with pytest.raises(KeyError):
         await fail(KeyError())
+
+
+async def test_observer_is_told_of_every_operation_how_it_ended_and_how_long_it_took(own_server: RedisServer) -> None:
+    told: list[tuple[str, Outcome, float]] = []
+    client = connect(own_server.url, timeout_s=0.2, observe=lambda *what: told.append(what))
+    await Workers(client).table()
+    await ask(client, "ECHO", "private")
+    with pytest.raises(ControlUnavailable):
+        await ask(client, "GET")  # an error for an answer
+    async with asyncio.timeout(10), client.client() as pausing:
+        await pausing.client_pause(1_000)
+        with pytest.raises(ControlUnavailable):
+            await Leases(client).renew(ONE, [LEASE])
+    await client.aclose()
+    assert [(operation, outcome) for operation, outcome, _ in told] == [
+        ("worker_table", Outcome.OK),
+        ("echo", Outcome.OK),
+        ("get", Outcome.FAILED),
+        ("lease_renew", Outcome.TIMEOUT),
+    ]
+    assert all(0 < seconds < 0.2 for _, _, seconds in told[:3])
+    assert 0.2 <= told[3][2] < 5
+
+
+async def test_observer_is_not_told_of_who_was_cancelled(redis_url: str, redis: Redis) -> None:
+    told: list[str] = []
+    async with connect(redis_url, observe=lambda operation, *_: told.append(operation)) as client:
+        waiting = asyncio.create_task(ask(client, "BLPOP", "nothing", 5))
+        async with asyncio.timeout(5):
+            while not any(each["cmd"] == "blpop" for each in await redis.client_list()):
+                await ask(redis, "PING")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert told == []
 
 
 async def test_unix_socket_is_an_address_too(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from shared.control.dispatchers import Dispatchers
 from shared.control.events import EventGroup, EventName, Events
 from shared.control.leases import Leases, Wish
 from shared.control.orphans import Orphans
+from shared.control.ports import PortBlocks
 from shared.control.quotas import Quotas, ResourceQuota
 from shared.control.records import Records
 from shared.control.workers import Workers
@@ -55,6 +56,7 @@ async def drive(redis: Redis, clock: Redis) -> None:
 
 async def carry(redis: Redis, clock: Redis) -> None:
     """Takes calls through all they may meet."""
+    await _drive_ports(redis)
     await _drive_processes(redis)
     await _drive_calls(redis, clock)
     await _drive_quotas(redis)
@@ -130,6 +132,13 @@ async def obeying(redis: Redis, process_id: WorkerId) -> AsyncIterator[list[Comm
         process.cancel()
         with suppress(asyncio.CancelledError):
             await process
+
+
+async def _drive_ports(redis: Redis) -> None:
+    ports = PortBlocks(redis, "machine", "pod")
+    assert await ports.take(2) == 0
+    assert await ports.keep(0)
+    assert await ports.release(0)
 
 
 async def _drive_processes(redis: Redis) -> None:

@@ -201,3 +201,21 @@ def test_the_table_in_the_documentation_is_up_to_date(document: str) -> None:
 def test_a_document_without_marker_lines_is_refused() -> None:
     with pytest.raises(ValueError, match="it has no lines"):
         settings.with_table("# Configuration\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "LEASE_SECRET": "secret",
+        "AZURE_VOICELIVE_API_KEY": "secret",
+        "SIP_TCP": "true, false",
+        "MEDIA_SRTP": "off, optional, mandatory",
+        "SIP_TLS_PORT": "0 to 65535",
+        "VOICE_LIVE_UPLINK_MS": "20 to 200, in steps of 20",
+        "VOICE_LIVE_CONNECT_TIMEOUT_S": "more than 0, 60 at most",
+        "VOICE_LIVE_SESSIONS": "1 or more",
+        "SIP_VIA_ADDR": "",
+    }.items(),
+)
+def test_the_table_says_what_a_setting_may_be(name: str, values: str) -> None:
+    assert {setting.name: setting.values for setting in settings.all_settings()}[name] == values

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from dispatcher.sip.actions import (
     Action,
     Address,
+    Dispatched,
     Find,
     GiveUp,
     Offer,
@@ -49,16 +50,22 @@ def request(
     """Returns a request as a peer at `source` writes it."""
     lines = [
         f"{method} {uri} SIP/2.0",
-        f"Via: SIP/2.0/UDP {source.host}:{source.port};branch={branch};rport",
+        f"Via: SIP/2.0/{source.transport.upper()} {source.host}:{source.listens or source.port};branch={branch};rport",
         f'From: "A Caller" <sip:alice@{source.host}>;tag={from_tag}',
         f"To: <sip:100@10.0.0.1>{f';tag={to_tag}' if to_tag else ''}",
         f"Call-ID: {call_id}",
         f"CSeq: {cseq} {method}",
-        f"Contact: <sip:alice@{source.host}:{source.port}>",
+        f"Contact: <{contact_of(source)}>",
     ]
     if not any(header.startswith("Max-Forwards") for header in headers):
         lines.append("Max-Forwards: 70")
     return "\r\n".join([*lines, *headers, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def contact_of(source: Address) -> str:
+    """Returns the Contact of a peer at `source`."""
+    transport = "" if source.transport == "udp" else f";transport={source.transport}"
+    return f"sip:alice@{source.host}:{source.listens or source.port}{transport}"
 
 
 def invite(**changes: object) -> bytes:
@@ -85,7 +92,7 @@ def header_of(data: bytes, name: str) -> str:
     return message.first.get(name.lower().encode(), b"").decode()
 
 
-def offer_of(worker: str, call_id: CallId, *, provisional: bool = False) -> Offer:
+def offer_of(worker: str, call_id: CallId, *, provisional: bool = False, traceparent: str = "") -> Offer:
     """Returns an offer of a slot on `worker`."""
     lease = Lease(
         lease_id=LeaseId(f"lease-{worker}"),
@@ -94,6 +101,7 @@ def offer_of(worker: str, call_id: CallId, *, provisional: bool = False) -> Offe
         offered_at_ms=0,
         invite_at_ms=0,
         provisional=provisional,
+        traceparent=traceparent,
     )
     return Offer(lease, WORKERS[worker], f"token-{worker}")
 
@@ -105,21 +113,25 @@ class Stage:
         self,
         *,
         address: Address = PROXY,
+        streams: tuple[Address, ...] = (),
         shared: Address | None = None,
         redirect: bool = False,
         invite_rate: float = 100.0,
         max_transactions: int = 1000,
+        trace_ratio: float = 0.0,
     ) -> None:
         self.now = 1000.0
         self.proxy = Proxy(
             ProxySettings(
                 address=address,
-                shared=shared,
+                streams=streams,
+                shared=(shared, *(each._replace(host=shared.host) for each in streams)) if shared else (),
                 secret=SECRET,
                 peers=(ip_network("192.0.2.0/24"),),
                 invite_rate=invite_rate,
                 redirect=redirect,
                 max_transactions=max_transactions,
+                trace_ratio=trace_ratio,
             )
         )
         self.proxy.open = True
@@ -131,6 +143,7 @@ class Stage:
         self.finds: list[Find] = []
         self.settled: list[CallId] = []
         self.reports: list[Report] = []
+        self.dispatched: list[Dispatched] = []
 
     def send(self, data: bytes, source: Address = CALLER) -> None:
         """A peer sends something."""
@@ -140,10 +153,12 @@ class Stage:
         """A worker sends something."""
         self.send(data, WORKERS[worker])
 
-    def place(self, worker: str, *, provisional: bool = False) -> None:
-        """The oldest open question is answered with `worker`."""
+    def place(self, worker: str, *, provisional: bool = False, traceparent: str = "") -> None:
+        """The oldest open question is answered with `worker`: with a lease of its own trace unless another is given."""
         place = self.places.pop(0)
-        offer = offer_of(worker, place.call_id, provisional=provisional)
+        offer = offer_of(
+            worker, place.call_id, provisional=provisional, traceparent=traceparent or str(place.trace.context)
+        )
         self._carry_out(self.proxy.placed(place, offer, self.now))
 
     def taken(self) -> None:
@@ -171,6 +186,10 @@ class Stage:
         """The oldest open question is answered with a refusal."""
         self._carry_out(self.proxy.no_room(self.places.pop(0), self.now))
 
+    def disconnected(self, connection: Address) -> None:
+        """A connection is closed."""
+        self._carry_out(self.proxy.disconnected(connection, self.now))
+
     def unreachable(self, address: Address) -> None:
         """The network says that nobody listens at `address`."""
         self._carry_out(self.proxy.unreachable(address, self.now))
@@ -184,10 +203,10 @@ class Stage:
         self.now = end
 
     def take(self, address: Address | str) -> list[bytes]:
-        """Returns what was sent to a peer or worker since the last time."""
-        to = WORKERS[address] if isinstance(address, str) else address
-        taken = [send.data for send in self.sent if send.to == to]
-        self.sent = [send for send in self.sent if send.to != to]
+        """Returns what was sent to a peer or worker since the last time, over a connection if it has one."""
+        to = WORKERS[address] if isinstance(address, str) else address.connection
+        taken = [send.data for send in self.sent if send.to.connection == to]
+        self.sent = [send for send in self.sent if send.to.connection != to]
         return taken
 
     def got(self, address: Address | str) -> list[str]:
@@ -222,6 +241,8 @@ class Stage:
                     self.settled.append(call_id)
                 case Report():
                     self.reports.append(action)
+                case Dispatched():
+                    self.dispatched.append(action)
 
 
 def summary(data: bytes) -> str:

@@ -93,6 +93,7 @@ class Pool:
             invite_at_ms=invite_at_ms,
             agent=wish.agent,
             resource=wish.resources[0].name,
+            traceparent=wish.traceparent,
         )
         self.leases[call_id] = lease
         return lease

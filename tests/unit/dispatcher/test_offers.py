@@ -1,6 +1,7 @@
 """Offers: the right worker leased, with and without Redis."""
 
 import asyncio
+import gc
 from dataclasses import replace
 from typing import cast
 
@@ -9,10 +10,12 @@ import pytest
 from dispatcher.offers import OfferedElsewhere, Offers
 from dispatcher.sip.actions import Address, Offer, Place
 from dispatcher.sip.message import Request, parse
+from dispatcher.sip.trace import Traces
 from dispatcher.table import Table
 from shared import token
 from shared.agents.demands import Demands
 from shared.choices import PlacementPolicy
+from shared.clock import now_ms
 from shared.errors import CallTaken, ControlUnavailable, LeaseLost, NoCapacity
 from shared.ids import CallId, LeaseId, WorkerId
 from shared.messages import Lease, ResourceQuota, WorkerHealth
@@ -23,13 +26,14 @@ from tests.unit.dispatcher.pool import Pool
 SECRET = "a secret for tests only"
 TRUNK = "192.0.2.10"
 INVITE = cast(Request, parse(invite()))
+TRACE = Traces(1.0).of(INVITE, CallId("0123456789abcdef0123"))
 DEMANDS = Demands("desk", {}, 5, (ResourceQuota(name="east"), ResourceQuota(name="west")))
 
 
 def place(call: str, *exclude: str, replacing: Lease | None = None, attempt: int = 1, silent: bool = False) -> Place:
     """Returns what the SIP side asks."""
     excluded = frozenset(WorkerId(name) for name in exclude)
-    return Place(1, CallId(call), TRUNK, 0.0, attempt, excluded, replacing, silent, INVITE)
+    return Place(1, CallId(call), TRUNK, 0.0, attempt, excluded, replacing, silent, INVITE, TRACE)
 
 
 class Desk:
@@ -202,6 +206,29 @@ async def test_a_slow_redis_gets_the_lease_that_is_offered_without_it() -> None:
     await desk.pool.settled()
     entered = desk.pool.leases[CallId("call-1")]
     assert (entered.lease_id, entered.worker_id) == (offer.lease.lease_id, offer.lease.worker_id)
+
+
+async def test_a_slow_redis_that_then_refuses_is_heard_out_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    desk = await read(Desk("w1"))
+    desk.pool.delay_s = 0.3
+    offer = await desk.make("call-1")
+    assert offer and offer.lease.provisional
+    desk.pool.workers.clear()
+    await desk.pool.settled()
+    gc.collect()
+    assert caplog.messages == []
+
+
+async def test_every_offer_carries_the_trace_of_its_call() -> None:
+    desk = await read(Desk("w1", "w2"))
+    leased = await desk.make("call-1")
+    desk.pool.away = True
+    provisional = await desk.make("call-2")
+    for offer in (leased, provisional):
+        assert offer and offer.lease.traceparent == str(TRACE.context)
+    assert provisional and token.verify(
+        provisional.token, SECRET, worker_id=provisional.lease.worker_id, call_id=CallId("call-2"), now_ms=now_ms()
+    ).traceparent == str(TRACE.context)
 
 
 async def test_while_redis_is_away_offers_are_provisional_and_counted_here() -> None:

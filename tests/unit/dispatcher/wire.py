@@ -4,15 +4,18 @@ It decides nothing about the dispatcher: a worker here is a script that answers,
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, cast
 
 from dispatcher.agents import AgentDirectory
 from dispatcher.app import Dispatcher
 from dispatcher.sip.actions import Address
+from dispatcher.sip.framing import Framer
 from dispatcher.sip.message import Request, parse
+from dispatcher.telemetry import Notes
 from shared.ids import CallId
 from shared.settings import DispatcherSettings
 from tests.unit.dispatcher.ladder import SDP, SECRET, header_of, request, response, summary
@@ -70,6 +73,76 @@ class Peer(asyncio.DatagramProtocol):
     def close(self) -> None:
         """Closes the socket."""
         self.transport.close()
+
+
+class Connected(Peer):
+    """A peer with a connection instead, which may listen as well."""
+
+    def __init__(self, transport: str, context: ssl.SSLContext | None = None) -> None:
+        """`context` is for TLS, of a client."""
+        super().__init__()
+        self._over = transport
+        self._context = context
+        self._server: asyncio.Server | None = None
+        self.closed = asyncio.Event()
+        """Set when the dispatcher has closed a connection, or this peer has."""
+
+    async def listen(self, context: ssl.SSLContext | None = None) -> None:
+        """Opens a port for the dispatcher's own connections, which stands in Via and Contact."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Line(self), "127.0.0.1", 0, ssl=context)
+        self._listens = int(self._server.sockets[0].getsockname()[1])
+
+    async def open(self, proxy_port: int = 0, host: str = "127.0.0.1") -> "Connected":
+        """Connects to the dispatcher."""
+        loop = asyncio.get_running_loop()
+        name = "127.0.0.1" if self._context else None
+        line, _ = await loop.create_connection(
+            lambda: _Line(self), "127.0.0.1", proxy_port, ssl=self._context, server_hostname=name, local_addr=(host, 0)
+        )
+        self._line: asyncio.WriteTransport = line
+        own_host, own_port = line.get_extra_info("sockname")[:2]
+        self.address = Address(self._over, own_host, own_port, self._listens if self._server else 0)
+        self.proxy = ("127.0.0.1", proxy_port)
+        return self
+
+    def send(self, data: bytes) -> None:
+        """Sends over the connection that was used last, whoever opened it."""
+        self._line.write(data)
+
+    def take(self, data: bytes, line: asyncio.WriteTransport) -> None:
+        """Called with each message."""
+        self._line = line
+        self.datagram_received(data, self.proxy)
+
+    def hang_up(self) -> None:
+        """Closes the connection."""
+        self._line.close()
+
+    def close(self) -> None:
+        """Closes everything."""
+        self._line.abort()
+        if self._server:
+            self._server.close()
+
+
+class _Line(asyncio.Protocol):
+    """One connection of a peer."""
+
+    def __init__(self, peer: Connected) -> None:
+        self._peer = peer
+        self._framer = Framer()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._framer.feed(data)
+        while (message := self._framer.next()) is not None:
+            self._peer.take(message, self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._peer.closed.set()
 
 
 class Worker(Peer):
@@ -155,7 +228,7 @@ async def dispatching(pool: Pool, **settings: object) -> AsyncIterator[Scene]:
     read = DispatcherSettings(_env_file=None, **options)  # type: ignore[call-arg, arg-type]
     agents, told = AgentDirectory(read), Told()
     await agents.open()
-    dispatcher = Dispatcher(read, pool, pool, agents, told)
+    dispatcher = Dispatcher(read, pool, pool, agents, told, Notes(None))
     await dispatcher.start()
     running = asyncio.create_task(dispatcher.run())
     async with asyncio.timeout(PATIENCE_S):
@@ -195,5 +268,9 @@ def in_dialog(peer: Peer, answer: bytes, method: str, *, branch: str, cseq: int 
     """Returns a request in the dialog that a 2xx made."""
     tag = header_of(answer, "To").partition("tag=")[2]
     target = header_of(answer, "Contact").strip("<>")
-    route = f"Route: {header_of(answer, 'Record-Route')}"
-    return peer.request(method, target, branch=branch, to_tag=tag, cseq=cseq, headers=(route,), **changes)
+    message = parse(answer)
+    assert message
+    routes = [value.decode() for value in reversed(message.values(b"record-route"))]
+    return peer.request(
+        method, target, branch=branch, to_tag=tag, cseq=cseq, headers=(f"Route: {', '.join(routes)}",), **changes
+    )

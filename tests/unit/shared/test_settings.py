@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.errors import ConfigError
 from shared.settings import DispatcherSettings, PoolSettings, WorkerSettings, load
@@ -182,3 +184,69 @@ def test_media_ports_beyond_the_last_one_are_refused() -> None:
     good = {"LEASE_SECRET": SECRET, "AZURE_VOICELIVE_ENDPOINT": "https://a.example"}
     [problem] = problems(WorkerSettings, **good, MEDIA_PORT=65000, MEDIA_PORT_COUNT=1000, WORKER_PROCESSES=1)
     assert problem.startswith("MEDIA_PORT: ")
+
+
+GOOD = {"LEASE_SECRET": SECRET, "AZURE_VOICELIVE_ENDPOINT": "https://a.example"}
+
+
+@given(
+    processes=st.integers(1, 8),
+    capacity=st.integers(1, 30),
+    media_port=st.integers(16384, 16400),
+    spare_ports=st.integers(0, 9),
+    blocks=st.integers(2, 6),
+)
+def test_no_port_is_in_two_blocks(
+    processes: int, capacity: int, media_port: int, spare_ports: int, blocks: int
+) -> None:
+    settings = load(
+        WorkerSettings, **GOOD, NODE_NAME="machine", PORT_BLOCKS=blocks, WORKER_SIP_PORT=5070, TELEMETRY_PORT=9464,
+        WORKER_PROCESSES=processes, WORKER_CAPACITY=capacity, MEDIA_PORT=media_port,
+        MEDIA_PORT_COUNT=processes * capacity * 2 + spare_ports,
+    )  # fmt: skip
+    pods = [settings.in_block(block) for block in range(blocks)]
+    assert pods[0] == settings
+    sip = [port for pod in pods for port in range(pod.worker_sip_port, pod.worker_sip_port + processes)]
+    media = [port for pod in pods for index in range(processes) for port in pod.media_port_range(index)]
+    assert len({*sip, *media}) == len(sip) + len(media)
+    assert [pod.telemetry_port for pod in pods] == [*range(9464, 9464 + blocks)]
+
+
+def test_a_block_leaves_what_is_free_or_none_as_it_is() -> None:
+    assert worker(TELEMETRY_PORT="0").in_block(1).telemetry_port == 0
+    assert worker().in_block(1).telemetry_port is None
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"NODE_NAME": ""}, "NODE_NAME: must be set where there is more than one of PORT_BLOCKS"),
+        ({"WORKER_SIP_PORT": "0"}, "WORKER_SIP_PORT: must be set beside NODE_NAME"),
+        ({"WORKER_SIP_PORT": "65530"}, "WORKER_SIP_PORT: 4 blocks of 2 ports from 65530 reach beyond 65535"),
+        ({"MEDIA_PORT": "62000"}, "MEDIA_PORT: 4 blocks of 1200 ports from 62000 reach beyond 65535"),
+        ({"TELEMETRY_PORT": "65533"}, "TELEMETRY_PORT: 4 blocks of 1 ports from 65533 reach beyond 65535"),
+        (
+            {"WORKER_SIP_PORT": "16380"},
+            "WORKER_SIP_PORT: the ports from 16380 to 16387 and those of MEDIA_PORT from 16384 to 21183 overlap",
+        ),
+    ],
+)
+def test_blocks_that_cannot_be_are_refused_with_the_numbers(values: dict[str, str], problem: str) -> None:
+    blocks = {"NODE_NAME": "machine", "PORT_BLOCKS": 4, "WORKER_SIP_PORT": 5070, "WORKER_PROCESSES": 2}
+    assert problems(WorkerSettings, **GOOD, **{**blocks, **values}) == [problem]
+
+
+def test_a_pod_that_tells_kubernetes_of_itself_has_to_know_its_name() -> None:
+    [problem] = problems(WorkerSettings, **GOOD, POD_DELETION_COST="true")
+    assert problem.startswith("POD_NAME: ")
+
+
+def test_tls_for_sip_needs_a_certificate_and_its_files_a_port() -> None:
+    assert problems(DispatcherSettings, LEASE_SECRET=SECRET, SIP_TLS_PORT="5061") == [
+        "SIP_TLS_CERT_FILE: is missing beside SIP_TLS_PORT"
+    ]
+    assert problems(DispatcherSettings, LEASE_SECRET=SECRET, SIP_TLS_CERT_FILE="a", SIP_TLS_CA_FILE="b") == [
+        "SIP_TLS_CA_FILE: is of no use without SIP_TLS_PORT"
+    ]
+    assert dispatcher(SIP_TLS_PORT="").sip_tls_port is None
+    assert dispatcher(SIP_TLS_PORT="5061", SIP_TLS_CERT_FILE="a").sip_tls_port == 5061

@@ -9,15 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from shared.lag import INTERVAL_S
 from worker.health import (
     BAD_PERIODS,
     GOOD_PERIODS,
-    INTERVAL_S,
     LOOP_LATE_MS,
     Health,
     Lateness,
     TakeTicks,
-    p99,
 )
 
 PERIOD_TICKS = 50
@@ -101,22 +100,6 @@ async def test_who_has_not_begun_to_measure_is_not_late() -> None:
     time.sleep(2 * LOOP_LATE_MS / 1000)  # noqa: ASYNC251 (starting a worker takes longer than that)
     taken = health.take()
     assert (taken.loop_lag_ms, taken.loop_lag_p99_ms, taken.late) == (0.0, 0.0, False)
-
-
-def test_the_p99_is_of_moments_not_of_lags() -> None:
-    assert p99([], 1.0) == 0.0
-    assert p99([0.3], 1.0) == pytest.approx(0.29)  # of 1000 moments, 300 waited, 10 of them for longer than that
-    assert p99([0.009], 1.0) == 0.0  # fewer than 10 waited at all
-    assert p99([0.02, 0.02, 0.001], 1.0) == pytest.approx(0.015)
-    assert p99([0.3], 60.0) == 0.0
-
-
-@given(st.lists(st.floats(0, 0.05), max_size=20))
-def test_the_p99_leaves_one_moment_of_a_hundred(lags_s: list[float]) -> None:
-    waited_s = p99(lags_s, 1.0)
-    beyond_s = sum(max(0.0, lag_s - waited_s) for lag_s in lags_s)
-    assert 0 <= waited_s <= max(lags_s, default=0.0)
-    assert beyond_s == pytest.approx(min(0.01, sum(lags_s)))
 
 
 async def test_getting_late_and_being_in_time_again_are_one_line_each() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dispatcher.sip.call import WORKER_MAX_BYTES
 from dispatcher.sip.message import Request, parse
 from tests.unit.dispatcher.ladder import CALLER, SDP, WORKERS, Stage, header_of, invite, request, response
 
@@ -524,3 +525,12 @@ def test_reports_tell_a_call_without_numbers_or_tokens() -> None:
     said = " ".join(str(report.fields) for report in stage.reports)
     for secret in ("alice", "100@", "token-w1", "A Caller", "call-1"):
         assert secret not in said
+
+
+def test_an_invite_that_no_worker_takes_is_told_so_and_its_offer_given_back() -> None:
+    stage = Stage()
+    stage.send(invite(headers=("X-Long: " + "y" * WORKER_MAX_BYTES,)))
+    stage.place("w1")
+    assert stage.got("w1") == []
+    assert stage.take(CALLER)[0].startswith(b"SIP/2.0 513 ")
+    assert stage.released == ["lease-w1"]

@@ -19,6 +19,14 @@ def test_a_token_gives_both_ends_back(caller: str) -> None:
     assert not token.translate(None, TOKEN)
 
 
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+@pytest.mark.parametrize("caller", ["192.0.2.10", "2001:db8::10"])
+def test_a_token_says_over_what_the_caller_came(transport: str, caller: str) -> None:
+    flow = FLOW._replace(caller=Address(transport, caller, 40_001))
+    token = FlowTokens("secret").make(flow._replace(caller=flow.caller._replace(listens=5060)), b"call-1")
+    assert FlowTokens("secret").read(token, b"call-1") == flow
+
+
 def test_a_token_is_worth_nothing_for_another_call_or_in_another_pool() -> None:
     token = FlowTokens("secret").make(FLOW, b"call-1")
     assert FlowTokens("secret").read(token, b"call-2") is None

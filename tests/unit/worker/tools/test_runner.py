@@ -130,7 +130,7 @@ async def test_what_an_async_function_raises_is_told_to_nobody(error: BaseExcept
 
     with capture_logs() as logs:
         assert await run(tool) == FAILED
-    assert {"event": "tool.failed", "log_level": "warning", "tool": "tool", "call": "call-1"}.items() <= logs[
+    assert {"event": "tool.failed", "log_level": "warning", "tool": "tool", "call_id": "call-1"}.items() <= logs[
         -1
     ].items()
     assert logs[-1]["reason"] == type(error).__name__
