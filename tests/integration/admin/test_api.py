@@ -305,8 +305,7 @@ async def test_without_redis_it_is_not_ready_and_makes_no_figures_up(api: Api, r
     redis_server.stop()
     try:
         answers = {
-            path: await api.ask("GET", path)
-            for path in ("/livez", "/readyz", "/v1/pool", "/metrics-api/active-calls")
+            path: await api.ask("GET", path) for path in ("/livez", "/readyz", "/v1/pool", "/metrics-api/active-calls")
         }
     finally:
         redis_server.restart()

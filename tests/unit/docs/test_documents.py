@@ -22,3 +22,9 @@ def test_the_agents_in_the_readme_can_be_loaded() -> None:
     below = Base({"model": "gpt-4.1-mini"}, Resource(endpoint="https://example.org"))
     agents = parse(example.encode(), ROOT / "agents.yaml", below, Secrets({}))
     assert set(agents.agents) == {"reception", "night"}
+
+
+def test_the_figures_for_planning_are_those_of_the_last_benchmark() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "capacity_table.py"))
+    page = (ROOT / "docs" / "capacity.md").read_text()
+    assert script["with_table"](page) == page
