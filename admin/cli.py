@@ -95,7 +95,12 @@ def config_table(markdown: bool, files: tuple[Path, ...]) -> None:
 )
 def run(once: bool, keep_going: bool, as_json: bool, run_dir: Path) -> None:
     """Run a whole pool on this machine, place a test call, and serve until Ctrl-C."""
-    import admin.run  # matplotlib takes a second to import: not for `config` and `ps`
+    try:
+        import admin.run  # matplotlib takes a second to import: not for `config` and `ps`
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise click.UsageError("it draws pictures, with matplotlib: pip install 'voicepool[run]'") from None
 
     sys.exit(admin.run.run(admin.run.Options(once=once, keep_going=keep_going, as_json=as_json, run_dir=run_dir)))
 

@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,9 @@ def test_a_second_run_in_the_same_directory_is_refused(bare_environment: Path) -
         "ok": False,
         "problems": ["another `voicepool run` uses run/; end that one first"],
     }
+
+
+def test_run_without_what_draws_its_pictures_says_what_to_install() -> None:
+    code = "import sys; sys.modules['matplotlib'] = None; from admin.cli import main; main(['run'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "pip install 'voicepool[run]'" in done.stderr) == (2, True)
