@@ -98,7 +98,7 @@ def run(once: bool, keep_going: bool, as_json: bool, run_dir: Path) -> None:
     try:
         import admin.run  # matplotlib takes a second to import: not for `config` and `ps`
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if not (error.name or "").startswith("matplotlib"):
             raise
         raise click.UsageError("it draws pictures, with matplotlib: pip install 'voicepool[run]'") from None
 
