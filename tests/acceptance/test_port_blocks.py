@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from redis import Redis
 
-from admin.ports import free_tcp_port, free_udp_range
+from admin.ports import free_udp_range
 from shared.control import keys
 from tests.acceptance.callers import Callers, patient
 from tests.acceptance.pool import PORTS_OF_A_POD, SETTLE_S, Layout, Pool, running_pool, until
@@ -98,7 +98,8 @@ def test_ports_that_somebody_else_has_bound_are_passed_over(tmp_path: Path) -> N
 def test_what_kubernetes_is_told_follows_the_calls(tmp_path: Path) -> None:
     port_file = tmp_path / "telemetry-port"
     port_file.write_text("1\n")  # of an earlier start
-    first_port = free_tcp_port()
+    shared_ports = ports_to_share(tmp_path)
+    first_port = int(shared_ports["WORKER_SIP_PORT"])  # TCP: below the ports that the system hands out, as the UDP ones
     with running_api_server(Authority(tmp_path), tmp_path) as server:
         server.pods["pod-1"] = {}
         env = server.environment | {
@@ -107,7 +108,7 @@ def test_what_kubernetes_is_told_follows_the_calls(tmp_path: Path) -> None:
             "TELEMETRY_PORT": str(first_port),
             "TELEMETRY_PORT_FILE": str(port_file),
         }
-        with running_pool(tmp_path, workers=1, **ports_to_share(tmp_path)) as pool, Callers(pool) as callers:
+        with running_pool(tmp_path, workers=1, **shared_ports) as pool, Callers(pool) as callers:
             pod = pool.start_pod(1, host=None, **env)
             port = str(first_port + block_of(pod))
             server.annotations("pod-1", {DELETION_COST: "0", TELEMETRY_PORT: port})
