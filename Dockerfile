@@ -89,8 +89,8 @@ ENV PATH=/opt/voicepool/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 WORKDIR /etc/voicepool
 USER 10001:10001
 STOPSIGNAL SIGTERM
-# SIP (UDP), /metrics and probes, the HTTP API, the simulated Voice Live. RTP ports are a setting.
-EXPOSE 5060/udp 9464/tcp 8080/tcp 8765/tcp
+# SIP (over TLS 5061), /metrics and probes, the HTTP API, the simulated Voice Live. RTP ports are a setting.
+EXPOSE 5060/udp 5060/tcp 5061/tcp 9464/tcp 8080/tcp 8765/tcp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["health", "live"]
 ENTRYPOINT ["/usr/bin/tini", "--", "entrypoint"]
 

@@ -54,6 +54,7 @@ def tables(name: str, result: Result) -> list[Table]:
             density_table([result]),
             thread_table([result]),
             *([baseline_table(result)] if result["baselines"] else []),
+            *([telemetry_table(result)] if "telemetry" in result else []),
         ],
         "latency": lambda: [latency_table([result])],
         "dispatch": lambda: [dispatch_table(result)],
@@ -124,6 +125,27 @@ def baseline_table(point: Result) -> Table:
     ]
     headings = ["baseline", ">calls", ">CPU per call", ">worker's, as many calls", ">ratio", ">RTP p99"]
     return Table("Baselines, same run and load", headings, rows)
+
+
+def telemetry_table(point: Result) -> Table:
+    """Returns what it costs to show and send everything."""
+    rows = [
+        [
+            name,
+            f"{measured['cpu_percent_per_call']:.3f} %",
+            f"{measured['threads']['event loop']:.3f} %",
+            f"{measured['supervisor_percent']:.2f} %",
+            f"{measured['idle_rss_mb']:.0f}",
+            f"{measured['rtp_spacing_ms']['p99']:.2f} ms",
+            ratio,
+        ]
+        for name, measured, ratio in (
+            ("off", point, ""),
+            ("on", point["telemetry"], f"{point['telemetry']['ratio']:.3f}"),
+        )
+    ]
+    headings = ["telemetry", ">CPU per call", ">of it the event loop", ">supervisor", ">idle MB", ">RTP p99", ">ratio"]
+    return Table("Telemetry: every call traced, worker and supervisor together", headings, rows)
 
 
 def thread_table(points: Sequence[Result]) -> Table:

@@ -94,12 +94,20 @@ class Routes:
         return flow is not None or self._identity.owns(uri), flow
 
     def _allowed(self, following: Uri, source: Address, flow: Flow | None) -> Address | None:
-        if self._workers.knows(source) or (flow and source == flow.worker):
+        if self._workers.knows(source) or (flow and (source == flow.worker or _is_near_worker(source, flow))):
             return self._toward_caller(following, flow)
         named = self._address(following)
         if named and self._workers.knows(named):
             return named
         return flow.worker if flow else None
+
+    def comes_from_worker(self, request: Request, source: Address) -> bool:
+        """Whether the call's worker sent the request, as its token says, though perhaps from another port.
+
+        On the way to a load balancer's address a machine may give it one: kube-proxy does so to pods on its network.
+        """
+        flow = self._past_us(list(request.routes), request)
+        return flow is not None and _is_near_worker(source, flow)
 
     def _toward_caller(self, following: Uri, flow: Flow | None) -> Address | None:
         caller = flow.caller if flow else None
@@ -205,3 +213,8 @@ def _listening_port(uri: Uri, caller: Address) -> int:
     if uri.port is None or (named and named.lower() != transport):
         return default_port(transport)
     return TLS_PORT if caller.transport == "tls" and uri.port == DEFAULT_PORT else uri.port
+
+
+def _is_near_worker(source: Address, flow: Flow) -> bool:
+    """Whether something is from the worker's host, which is not the caller's too."""
+    return flow.worker.host == source.host != flow.caller.host

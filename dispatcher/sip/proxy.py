@@ -197,7 +197,7 @@ class Proxy:
         self._received += message is not None
         if isinstance(message, Response):
             self._response(message, source, now)
-        elif not served:
+        elif not served and not (message and self._routes.comes_from_worker(message, source)):
             self._layer.report("sip.source_refused", source=source.host)
         elif message:
             self._request(message, source, now)

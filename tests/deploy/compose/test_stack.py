@@ -105,7 +105,7 @@ def test_the_file_for_a_hosts_own_addresses_wants_a_secret(stack: Stack) -> None
 
 
 def test_workers_of_one_host_share_no_port(stack: Stack) -> None:
-    env = {**stack.env, "LEASE_SECRET": "0123456789abcdef"}
+    env = {**stack.env, "LEASE_SECRET": "0123456789abcdef", "REDIS_PASSWORD": "0123456789abcdef"}
     own = Stack(stack.engine, f"{stack.project}-host", env, (ROOT / "docker-compose.host.yml",))
     services = yaml.safe_load(own.compose("config"))["services"]
     workers = [services[name]["environment"] for name in ("worker-a", "worker-b")]

@@ -79,6 +79,22 @@ def test_the_workers_bye_reaches_the_caller_and_its_answer_comes_back() -> None:
     assert stage.got("w1") == ["200 BYE"]
 
 
+def test_the_workers_bye_reaches_the_caller_although_its_machine_gave_it_another_port() -> None:
+    stage = Stage()
+    route = talking(stage)
+    behind_nat = WORKERS["w1"]._replace(port=40001)
+    stage.send(from_worker("BYE", route), behind_nat)
+    bye = stage.one(CALLER)
+    stage.send(response(bye, 200))
+    assert stage.got(behind_nat) == ["200 BYE"]
+
+
+def test_another_port_of_a_workers_host_is_nobody_without_the_calls_token() -> None:
+    stage = Stage()
+    stage.send(from_worker("BYE", uri="sip:victim@198.51.100.7"), WORKERS["w1"]._replace(port=40001))
+    assert (stage.sent, stage.events()) == ([], ["sip.source_refused"])
+
+
 def test_a_retransmitted_bye_is_absorbed_and_answered_again() -> None:
     stage = Stage()
     route = talking(stage)
