@@ -117,6 +117,7 @@ def build_image(version: str) -> None:
     archive = DIST / f"voicepool-{version}-image.tar"
     run("docker", "save", "--output", str(archive), image)
     run("gzip", "--force", str(archive))
+    shutil.copy(ROOT / "run" / "sbom.cdx.json", DIST / f"voicepool-{version}-sbom.cdx.json")
     say(f"image {image}: {size / 2**20:.0f} MB")
 
 
