@@ -15,7 +15,7 @@ help: ## list these targets
 run: setup ## set up, start the whole pool on this machine, place a test call, keep serving (ONCE=1: end after the call)
 	@$(VOICEPOOL) run $(if $(filter-out 0,$(ONCE)),--once)
 
-test: setup ## set up, then run the tests, half an hour at most (LONG=1: those that take a minute each as well)
+test: setup ## set up, then run the tests, a quarter of an hour on two cores (LONG=1: those that take a minute each as well)
 	@.venv/bin/pytest --asyncio-debug -n auto --maxprocesses 4 --dist loadfile --durations 25 \
 		-m "not cluster and not compose$(if $(filter-out 0,$(LONG)),, and not long)"
 
