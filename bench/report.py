@@ -73,6 +73,7 @@ def tables(name: str, result: Result) -> list[Table]:
     return [
         density_table(points),
         baseline_table(points[0]),
+        telemetry_table(points[0]),
         thread_table(points),
         search_table(result["search"]),
         latency_table(list(result["latency"].values())),

@@ -28,7 +28,7 @@ from bench.progress import Progress
 from bench.rig import RigError, subdirectory
 
 POINTS = (
-    density.Options(uplink_ms=20),
+    density.Options(uplink_ms=20, telemetry=True),
     density.Options(uplink_ms=40),
     density.Options(uplink_ms=100),
     density.Options(audio_format="pcm16", uplink_ms=20),
@@ -37,7 +37,7 @@ POINTS = (
     density.Options(uplink_ms=20, tls=True),
     density.Options(uplink_ms=20, srtp=True),
 )
-"""Density: 100 calls each; the first carries the baselines of its pass."""
+"""Density: 100 calls each; the first carries the baselines and the telemetry of its pass."""
 
 SEARCHES = (density.Options(calls=100, uplink_ms=20), density.Options(calls=100, uplink_ms=100))
 

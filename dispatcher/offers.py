@@ -5,6 +5,7 @@ It does not know SIP and waits for nothing but Redis; who has patience is `placi
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from shared.clock import now_ms
 from shared.control.leases import Wish
 from shared.control.quotas import ResourceQuota
 from shared.control.rows import WorkerRow
-from shared.errors import ControlUnavailable, LeaseLost, NoCapacity
+from shared.errors import ControlUnavailable, LeaseLost, NoCapacity, WorkerUnknown
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import CallRecord, Lease
 
@@ -152,29 +153,32 @@ class _Attempt:
                 self._table.in_touch = False
             except TimeoutError:
                 pass  # this loop or Redis was slow once; whether Redis is away, the next reading of the table tells
-        return self._provisional(self._table.rows)
+        return self._provisional((*self._table.rows, *self._table.forgotten))
 
     async def _lease(self) -> Lease:
         try:
             return await self._from_table()
+        except WorkerUnknown:  # however young, the table is of a time before Redis came back empty
+            read_anew = await self._table.refresh()
         except NoCapacity:
-            if not await self._table.refresh(REFUSAL_AGE_S):
-                raise
-        try:
-            return await self._from_table()
-        except NoCapacity:
-            if not self._table.forgotten:
-                raise
+            read_anew = await self._table.refresh(REFUSAL_AGE_S)
+        if read_anew:
+            with suppress(NoCapacity):
+                return await self._from_table()
+        if not self._table.forgotten:
+            raise NoCapacity("no worker has room")
         return self._provisional(self._table.forgotten)
 
     async def _from_table(self) -> Lease:
         exclude = set(self._place.exclude)
+        refusal: type[NoCapacity] = NoCapacity
         while row := self._choose(self._table.rows, exclude):
             try:
                 return await self._acquire(row)
-            except NoCapacity:
+            except NoCapacity as error:
                 exclude.add(row.record.worker_id)
-        raise NoCapacity("no worker has room")
+                refusal = WorkerUnknown if isinstance(error, WorkerUnknown) else refusal
+        raise refusal("no worker has room")
 
     async def _acquire(self, row: WorkerRow) -> Lease:
         replacing = self._place.replacing

@@ -4,6 +4,7 @@ VoicePoolError
 +-- ConfigError         a setting is missing or wrong; the process does not start
 +-- ControlUnavailable  Redis did not answer in time; the caller goes on from what it knows
 +-- NoCapacity          no worker has room for the call
+|   +-- WorkerUnknown   the worker is not registered (any more)
 +-- NoQuota             no Voice Live resource has anything left for the call
 +-- CallTaken           another replica's lease for the call has been claimed
 +-- LeaseLost           the lease is unknown, expired, or another worker's
@@ -35,6 +36,10 @@ class ControlUnavailable(VoicePoolError):
 
 class NoCapacity(VoicePoolError):
     """No worker has room; the INVITE gets 503."""
+
+
+class WorkerUnknown(NoCapacity):
+    """Redis does not know the worker: it has left, or Redis has come back empty."""
 
 
 class NoQuota(VoicePoolError):

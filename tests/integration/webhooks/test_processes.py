@@ -58,7 +58,8 @@ async def test_events_told_while_no_sender_runs_are_delivered_by_the_next(
         await customer.until(3)
         assert await sender.stop() == 0
     assert sorted(customer.calls()) == ["one", "three", "two"]
-    assert "503" not in str(sender.lines) and SECRET not in str(sender.lines)
+    said = str([line | {"timestamp": ""} for line in sender.lines])
+    assert "503" not in said and SECRET not in said
 
 
 async def test_two_senders_share_the_work(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from shared.control.keys import HEARTBEAT_TTL_S
 from shared.control.leases import Wish
 from shared.control.workers import WorkerRow
-from shared.errors import CallTaken, ControlUnavailable, LeaseLost, NoCapacity
+from shared.errors import CallTaken, ControlUnavailable, LeaseLost, NoCapacity, WorkerUnknown
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import CallRecord, Lease, ResourceQuota, WorkerHealth, WorkerRecord
 from shared.states import WorkerState
@@ -83,7 +83,9 @@ class Pool:
         if held and held.lease_id != replacing:
             return held
         worker = self.workers.get(worker_id)
-        if worker is None or self.load(worker_id) + self.hidden.get(worker_id, 0) >= worker.capacity:
+        if worker is None:
+            raise WorkerUnknown("unknown")
+        if self.load(worker_id) + self.hidden.get(worker_id, 0) >= worker.capacity:
             raise NoCapacity("full")
         lease = Lease(
             lease_id=lease_id or new_lease_id(),

@@ -198,6 +198,17 @@ async def test_workers_that_redis_has_forgotten_get_provisional_offers_until_the
     assert await desk.make("call-2") is None
 
 
+async def test_a_table_of_just_now_is_read_anew_when_redis_has_come_back_empty_since() -> None:
+    desk = await read(Desk("w1", capacity=3))
+    desk.pool.forget("w1", watched_for_s=0.0)
+    for number in range(2):  # the second one finds a table that has just been read, with nobody in it
+        offer = await desk.make(f"call-{number}")
+        assert offer and offer.lease.provisional
+    desk.pool.away = True
+    offer = await desk.make("call-2")
+    assert offer and offer.lease.provisional, "known from before, although Redis has gone again"
+
+
 async def test_a_slow_redis_gets_the_lease_that_is_offered_without_it() -> None:
     desk = await read(Desk("w1", "w2", capacity=5))
     desk.pool.delay_s = 0.3
