@@ -398,7 +398,7 @@ def write(results: Result, into: Path) -> None:
         "# Results",
         "Written by `make bench` (`python -m bench all`); what is measured and how is in [README.md](README.md).",
         f"{described['date']}, {machine.in_one_line(described)}; {_packages(described)}. "
-        f"Medians of {results['runs']} passes, except search, barge-in, reconnect, rollover, audio and churn, which "
+        f"Medians of {results['runs']} pass(es), except search, barge-in, reconnect, rollover, audio and churn, which "
         "ran once; `max`, `underruns` and the like are the worst of all passes. Everything in one table was measured "
         "side by side on the same machine.",
     ]
