@@ -41,6 +41,7 @@ class RawCaller:
         self._tag = secrets.token_hex(4)
         self._branch = "z9hG4bK" + secrets.token_hex(6)
         self._uri = f"sip:bot@{host}:{port}"
+        self._cseq = 1
 
     def __enter__(self) -> Self:
         return self
@@ -67,25 +68,23 @@ class RawCaller:
         """Returns the CANCEL of that INVITE (RFC 3261 section 9.1)."""
         return self._request("CANCEL", self._uri, 1)
 
-    def ack_failure(self, response: Response) -> None:
-        """Acknowledges a final response other than 2xx (RFC 3261 section 17.1.1.3)."""
-        self.send(self._request("ACK", self._uri, 1, to=_header(response, _TO_TAG)))
+    def ack_failure(self, response: Response, to: tuple[str, int] | None = None) -> None:
+        """Acknowledges a final response other than 2xx to the newest INVITE (RFC 3261 section 17.1.1.3)."""
+        self.send(self._request("ACK", self._uri, self._cseq, to=_header(response, _TO_TAG)), to)
 
     def ack(self, response: Response, to: tuple[str, int] | None = None) -> None:
         """Acknowledges a 200 OK: a request of its own along the route set (RFC 3261 section 13.2.2.4)."""
-        self._in_dialog("ACK", 1, response, to)
+        self._in_dialog("ACK", int(_header(response, _CSEQ)), response, to)
 
     def bye(self, response: Response, to: tuple[str, int] | None = None) -> None:
         """Ends the call that `response`, its 200 OK, began."""
-        self._in_dialog("BYE", 3, response, to)
+        self._cseq += 1
+        self._in_dialog("BYE", self._cseq, response, to)
 
     def reinvite(self, response: Response, to: tuple[str, int] | None = None) -> None:
         """Offers the same again within the call that `response` began; its answer is to be acknowledged."""
-        self._in_dialog("INVITE", 2, response, to, ["Content-Type: application/sdp"], self._sdp())
-
-    def ack_again(self, response: Response, to: tuple[str, int] | None = None) -> None:
-        """Acknowledges the answer to a re-INVITE."""
-        self._in_dialog("ACK", 2, response, to)
+        self._cseq += 1
+        self._in_dialog("INVITE", self._cseq, response, to, ["Content-Type: application/sdp"], self._sdp())
 
     def options(self) -> int:
         """Returns the status that OPTIONS is answered with, 0 for silence."""

@@ -15,6 +15,7 @@ from tests.acceptance.process import START_S
 from tests.acceptance.raw_sip import RawCaller, Response
 
 CALLS = 12
+REINVITES = 200  # a round trip each
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,18 @@ def answer_to(caller: RawCaller, pool: Pool) -> Response:
     answer = caller.response()
     assert answer and answer.status == 200, pool.tails()
     return answer
+
+
+def answer_to_reinvite(caller: RawCaller, answer: Response, address: tuple[str, int], pool: Pool) -> Response:
+    """Returns its 200 OK; a re-INVITE that overtook the ACK, which went another way, is tried again (RFC 3261 14.1)."""
+    for _ in range(REINVITES):
+        caller.reinvite(answer, address)
+        response = caller.response()
+        if not response or response.status != 491:
+            break
+        caller.ack_failure(response, address)
+    assert response and response.status == 200, pool.tails()
+    return response
 
 
 def test_copies_of_an_invite_at_three_of_them_are_one_call(pool: Pool) -> None:
@@ -51,9 +64,25 @@ def test_ack_reinvite_and_bye_are_carried_by_any_of_them(pool: Pool) -> None:
         caller.send(caller.invite())
         answer = answer_to(caller, pool)
         caller.ack(answer, second)
+        caller.ack(answer_to_reinvite(caller, answer, third, pool), second)
+        caller.bye(answer, third)
+        bye = caller.response("BYE")
+        assert bye and bye.status == 200, pool.tails()
+    pool.assert_settled([caller.call_id])
+    assert pool.endings(caller.call_id) == [CallEnd.CALLER_HANGUP]
+
+
+def test_a_reinvite_that_overtakes_the_ack_is_refused_and_may_be_tried_again(pool: Pool) -> None:
+    first, second, third = pool.addresses
+    with RawCaller(*first) as caller:
+        caller.send(caller.invite())
+        answer = answer_to(caller, pool)
         caller.reinvite(answer, third)
-        again = answer_to(caller, pool)
-        caller.ack_again(again, second)
+        pending = caller.response()
+        assert pending and pending.status == 491, pool.tails()
+        caller.ack_failure(pending, third)
+        caller.ack(answer, second)
+        caller.ack(answer_to_reinvite(caller, answer, third, pool), second)
         caller.bye(answer, third)
         bye = caller.response("BYE")
         assert bye and bye.status == 200, pool.tails()
