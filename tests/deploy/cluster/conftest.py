@@ -1,10 +1,12 @@
 """The control plane that all tests here share. It is built beforehand; one that is missing fails them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import count
 
 import pytest
+from redis.asyncio import Redis
 
+from shared.control.connection import connect
 from tests.deploy.cluster import definitions
 from tests.deploy.cluster.plane import Plane, running_plane
 from tests.deploy.cluster.release import Release, namespace
@@ -32,3 +34,11 @@ def privileged(plane: Plane) -> Iterator[Release]:
     """A namespace whose pods may have the network of their node."""
     with namespace(plane, f"privileged-{next(_NUMBERS)}", "privileged") as release:
         yield release
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the pool's Redis."""
+    client = connect(redis_url, timeout_s=20.0)
+    yield client
+    await client.aclose()

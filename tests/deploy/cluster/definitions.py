@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from tests.deploy.cluster.build import KEDA, PROMETHEUS_OPERATOR, module_files
+from tests.deploy.cluster.build import KEDA, PROMETHEUS_OPERATOR
 from tests.deploy.cluster.plane import START_S, Plane
+from tests.deploy.go_modules import module_files
 
-PROMETHEUS_KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
+PROMETHEUS_KINDS = ("podmonitors", "probes", "prometheuses", "prometheusrules", "servicemonitors")
 
 ESTABLISHED = '{.status.conditions[?(@.type=="Established")].status}'
 

@@ -1,4 +1,4 @@
-"""KEDA itself, operator and metrics adapter, as processes beside a control plane that knows its definitions.
+"""KEDA itself, operator, metrics adapter and webhooks, as processes beside a control plane that knows its definitions.
 
 Each signs in with the token of KEDA's own service account, and has the rights of KEDA's own roles.
 """
@@ -7,20 +7,18 @@ import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 from urllib.request import urlopen
 
 import yaml
 
 from admin.ports import free_tcp_port
-from tests.deploy.cluster.build import KEDA, module_files, program
-from tests.deploy.cluster.kubectl import Refused
+from tests.deploy.cluster.build import KEDA
+from tests.deploy.cluster.metrics_api import EXTERNAL, certificates, registered
 from tests.deploy.cluster.plane import HERE, START_S, Plane
 from tests.deploy.cluster.process import running
+from tests.deploy.go_modules import module_files, program
 
 NAMESPACE = "keda"
-
-METRICS = "v1beta1.external.metrics.k8s.io"
 
 SERVICE = "keda-metrics-apiserver"
 
@@ -32,8 +30,9 @@ def running_keda(plane: Plane, proxy: str) -> Iterator[None]:
     Its scalers send their plain HTTP requests to `proxy`, which knows the cluster's Services.
     """
     _install(plane)
-    metrics_port, serving_port, probe_port = free_tcp_port(), free_tcp_port(), free_tcp_port()
-    certificates = _certificates(plane)
+    metrics_port, serving_port, webhook_port = free_tcp_port(), free_tcp_port(), free_tcp_port()
+    operator_probe, webhook_probe = free_tcp_port(), free_tcp_port()
+    shown = certificates(plane, SERVICE, NAMESPACE)
     token = plane.kubectl("create", "token", "keda-operator", "-n", NAMESPACE, "--duration=2h").strip()
     kubeconfig = plane.as_token(token).environment["KUBECONFIG"]
     environment = {
@@ -43,26 +42,31 @@ def running_keda(plane: Plane, proxy: str) -> Iterator[None]:
     }  # fmt: skip
     # fmt: off
     operator: list[str | Path] = [
-        program(KEDA, "keda"), "--zap-log-level=info", f"--cert-dir={certificates}",
-        f"--metrics-bind-address={HERE}:{free_tcp_port()}", f"--health-probe-bind-address={HERE}:{probe_port}",
+        program(KEDA, "keda"), "--zap-log-level=info", f"--cert-dir={shown}",
+        f"--metrics-bind-address={HERE}:{free_tcp_port()}", f"--health-probe-bind-address={HERE}:{operator_probe}",
         f"--metrics-service-bind-address={HERE}:{metrics_port}",
     ]
     adapter: list[str | Path] = [
         program(KEDA, "keda-adapter"), f"--bind-address={HERE}", f"--secure-port={serving_port}",
-        f"--port={free_tcp_port()}", f"--metrics-service-address={HERE}:{metrics_port}", f"--cert-dir={certificates}",
-        f"--client-ca-file={certificates / 'ca.crt'}", f"--tls-cert-file={certificates / 'tls.crt'}",
-        f"--tls-private-key-file={certificates / 'tls.key'}",
+        f"--port={free_tcp_port()}", f"--metrics-service-address={HERE}:{metrics_port}", f"--cert-dir={shown}",
+        f"--client-ca-file={shown / 'ca.crt'}", f"--tls-cert-file={shown / 'tls.crt'}",
+        f"--tls-private-key-file={shown / 'tls.key'}",
         *(f"--{whose}-kubeconfig={kubeconfig}" for whose in ("authentication", "authorization", "lister")),
+    ]
+    webhooks: list[str | Path] = [
+        program(KEDA, "keda-webhooks"), f"--cert-dir={shown}", f"--port={webhook_port}",
+        f"--metrics-bind-address={HERE}:{free_tcp_port()}", f"--health-probe-bind-address={HERE}:{webhook_probe}",
     ]
     # fmt: on
     with (
         running(operator, plane.directory / "keda.log", environment) as operating,
         running(adapter, plane.directory / "keda-adapter.log", environment) as serving,
+        running(webhooks, plane.directory / "keda-webhooks.log", environment) as checking,
     ):
-        operating.await_ready(lambda: _is_up(f"http://{HERE}:{probe_port}/readyz"), START_S)
-        _register(plane, serving_port)
-        serving.await_ready(lambda: _answers(plane), START_S)
-        yield
+        operating.await_ready(lambda: _is_up(f"http://{HERE}:{operator_probe}/readyz"), START_S)
+        checking.await_ready(lambda: _is_up(f"http://{HERE}:{webhook_probe}/readyz"), START_S)
+        with registered(plane, EXTERNAL, SERVICE, NAMESPACE, serving_port, serving), _asked(plane, webhook_port):
+            yield
 
 
 def _install(plane: Plane) -> None:
@@ -73,37 +77,20 @@ def _install(plane: Plane) -> None:
         plane.kubectl("apply", "-f", config / part)
 
 
-def _certificates(plane: Plane) -> Path:
-    """A directory with what operator and adapter show each other, and the adapter to the API server."""
-    directory = Path(mkdtemp(prefix="keda-", dir=plane.directory))
-    pair = plane.authority.issue("keda", hosts=["localhost", HERE, f"{SERVICE}.{NAMESPACE}.svc"])
-    (directory / "tls.crt").symlink_to(pair.certificate)
-    (directory / "tls.key").symlink_to(pair.key)
-    (directory / "ca.crt").symlink_to(plane.authority.certificate)
-    return directory
-
-
-def _register(plane: Plane, port: int) -> None:
-    """Tells the API server that the adapter serves external metrics, here."""
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": SERVICE, "namespace": NAMESPACE},
-        # An endpoint may not be on loopback; a name may.
-        "spec": {"type": "ExternalName", "externalName": "localhost"},
-    }
-    api_service = {
-        "apiVersion": "apiregistration.k8s.io/v1",
-        "kind": "APIService",
-        "metadata": {"name": METRICS},
-        "spec": {
-            "group": "external.metrics.k8s.io", "version": "v1beta1",
-            "groupPriorityMinimum": 100, "versionPriority": 100,
-            "service": {"name": SERVICE, "namespace": NAMESPACE, "port": port},
-            "caBundle": base64.b64encode(plane.authority.certificate.read_bytes()).decode(),
-        },
-    }  # fmt: skip
-    plane.kubectl("apply", "-f", "-", given=yaml.safe_dump_all([service, api_service]))
+@contextmanager
+def _asked(plane: Plane, port: int) -> Iterator[None]:
+    """Has the API server ask KEDA's webhooks for the block, of what KEDA's own file names, and fail without them."""
+    given = yaml.safe_load((module_files(KEDA) / "config/webhooks/validation_webhooks.yaml").read_text())
+    authority = base64.b64encode(plane.authority.certificate.read_bytes()).decode()
+    for webhook in given["webhooks"]:
+        path = webhook["clientConfig"]["service"]["path"]
+        webhook["clientConfig"] = {"url": f"https://{HERE}:{port}{path}", "caBundle": authority}
+        webhook["failurePolicy"] = "Fail"
+    plane.kubectl("apply", "-f", "-", given=yaml.safe_dump(given))
+    try:
+        yield
+    finally:
+        plane.kubectl("delete", "validatingwebhookconfiguration", given["metadata"]["name"])
 
 
 def _is_up(url: str) -> bool:
@@ -112,11 +99,3 @@ def _is_up(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def _answers(plane: Plane) -> bool:
-    try:
-        plane.kubectl("wait", "--for=condition=Available", f"apiservice/{METRICS}", "--timeout=1s")
-    except Refused:
-        return False
-    return True

@@ -15,10 +15,11 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from admin.ports import free_tcp_port
-from tests.deploy.cluster.build import ETCD, HELM, KUBERNETES, KWOK, module_files, program
+from tests.deploy.cluster.build import ETCD, HELM, KUBERNETES, KWOK
 from tests.deploy.cluster.certificates import Authority, KeyPair, private_pem
 from tests.deploy.cluster.kubectl import Command, Refused
 from tests.deploy.cluster.process import running
+from tests.deploy.go_modules import module_files, program
 
 HERE = "127.0.0.1"
 

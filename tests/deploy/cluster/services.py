@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from tests.deploy.cluster.plane import HERE
 from tests.deploy.cluster.release import Release
 
 TIMEOUT_S = 10.0
@@ -48,11 +49,18 @@ def service_proxy(upstream: Mapping[str, str]) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, name="service-proxy")
+    with listening(Handler) as url:
+        yield url
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Has requests answered by `handler` for the block, each in a thread, and yields the URL."""
+    with ThreadingHTTPServer((HERE, 0), handler) as server:
+        thread = Thread(target=server.serve_forever, name=f"listening-{server.server_port}")
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http://{HERE}:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from admin.api.settings import AdminSettings
 from admin.webhooks.settings import WebhookSettings
 from shared.settings import DispatcherSettings, RedisSettings, WorkerSettings, load
+from shared.telemetry.catalogue import METRICS, prometheus_name
 from tests.deploy.helm.chart import (
     CHART,
     GENERATED,
@@ -284,6 +285,16 @@ def test_autoscaling_aims_at_a_share_of_a_pods_slots() -> None:
         assert "replicas" not in deployment["spec"]
 
 
+@pytest.mark.parametrize(("kind", "rules"), [("Pods", "custom"), ("External", "external")])
+def test_the_adapter_is_told_to_serve_what_a_plain_autoscaler_asks_for(kind: str, rules: str) -> None:
+    values = {"autoscaling": {"type": "hpa", "hpa": {"metricType": kind}}}
+    [metric] = one(objects(values), "HorizontalPodAutoscaler", "worker")["spec"]["metrics"]
+    file = yaml.safe_load((CHART / "files" / "prometheus-adapter.yaml").read_text())
+    [rule] = file["rules"][rules]
+    assert rule["seriesQuery"].startswith(metric[kind.lower()]["metric"]["name"] + "{")
+    assert metric[kind.lower()]["metric"]["name"] in {prometheus_name(each) for each in METRICS.values()}
+
+
 def test_network_policies_let_in_who_may_call() -> None:
     found = objects({"sip": {"allowedPeers": ["192.0.2.0/24"], "tls": {"enabled": True, "secretName": "tls"}}})
     rule = one(found, "NetworkPolicy", "dispatcher")["spec"]["ingress"][0]
@@ -312,6 +323,9 @@ def test_targets_are_found_and_named_as_pods_and_alerts_have_it() -> None:
     assert set(re.findall(r'job="(voicepool-\w+)"', rules)) == jobs
     label = re.sub(r"\W", "_", f"__meta_kubernetes_pod_annotation_{TELEMETRY_PORT}")
     assert [label in each.get("sourceLabels", []) for each in endpoints["worker"]["relabelings"]] == [True, True, False]
+    [worker] = one(found, "Deployment", "worker")["spec"]["template"]["spec"]["containers"]
+    keep = endpoints["worker"]["relabelings"][0]["regex"]
+    assert [bool(re.fullmatch(keep, f"{name};9465")) for name in (worker["name"], "sidecar")] == [True, False]
 
 
 def test_files_of_alerts_and_dashboards_are_installed_unchanged() -> None:
