@@ -17,9 +17,13 @@ FOLDER = Path(__file__).parents[2] / "helm" / "voicepool" / "files" / "dashboard
 
 def written() -> dict[str, str]:
     """Returns the files by name."""
-    boards = {"pool.json": pool.build(), "voice-live.json": voice_live.build(), "one-call.json": one_call.build()}
+    builders = {"pool.json": pool.build(), "voice-live.json": voice_live.build(), "one-call.json": one_call.build()}
+    boards = {name: builder.build() for name, builder in builders.items()}
+    for board in boards.values():
+        for number, panel in enumerate(board.panels or (), start=1):
+            panel.id_val = number  # links to a panel go by it
     encoder = JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False)
-    return {name: encoder.encode(board.build()) + "\n" for name, board in boards.items()}
+    return {name: encoder.encode(board) + "\n" for name, board in boards.items()}
 
 
 def main() -> int:

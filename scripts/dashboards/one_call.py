@@ -7,11 +7,11 @@ from grafana_foundation_sdk.builders import dashboard, logs, loki, tempo, text
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.text import TextMode
 
-from scripts.dashboards.parts import RED, board, choice, lines
+from scripts.dashboards.parts import RED, WHOLE, board, choice, lines, or_zero
 
 HERE = 'cluster=~"$cluster", namespace=~"$namespace"'
-WORKER = f'{HERE}, instance=~"$instance", worker=~"$worker"'
-POD = f'{HERE}, instance=~"$instance"'
+POD = f'{HERE}, job="voicepool-worker", instance=~"$instance"'
+WORKER = f'{POD}, worker=~"$worker"'
 RATE = "[$__rate_interval]"
 
 TRACES = model.DataSourceRef(type_val="tempo", uid="${traces}")
@@ -88,6 +88,7 @@ def _worker(made: dashboard.Dashboard) -> None:
             "How many it carried, and has room for.",
             (f"voicepool_calls_active{{{WORKER}}}", "{{instance}} {{worker}} calls"),
             (f"voicepool_slots{{{WORKER}}}", "{{instance}} {{worker}} slots"),
+            unit=WHOLE,
         )
     )
     made.with_panel(
@@ -122,7 +123,12 @@ def _worker(made: dashboard.Dashboard) -> None:
             "Playouts a second that ran empty; seconds of audio a second that a full queue dropped.",
             (f"rate(voicepool_audio_underruns_total{{{WORKER}}}{RATE})", "{{instance}} {{worker}} underruns"),
             (
-                f"rate(voicepool_audio_dropped_seconds_total{{{WORKER}}}{RATE})",
+                or_zero(
+                    f"rate(voicepool_audio_dropped_seconds_total{{{WORKER}}}{RATE})",
+                    "voicepool-worker",
+                    "direction",
+                    "nothing",
+                ),
                 "{{instance}} {{worker}} {{direction}} dropped",
             ),
         )
@@ -132,9 +138,20 @@ def _worker(made: dashboard.Dashboard) -> None:
             "Voice Live",
             "Connections of its pod that were lost or replaced, a minute.",
             (
-                f'60 * sum by (outcome) (rate(voicepool_voicelive_connections_total{{{POD}, outcome!="ok"}}{RATE}))',
+                or_zero(
+                    "60 * sum by (outcome)"
+                    f' (rate(voicepool_voicelive_connections_total{{{POD}, outcome!="ok"}}{RATE}))',
+                    "voicepool-worker",
+                    "outcome",
+                ),
                 "{{outcome}}",
             ),
-            (f"60 * sum(rate(voicepool_voicelive_reconnects_total{{{POD}}}{RATE}))", "reconnects"),
+            (
+                or_zero(
+                    f"60 * sum(rate(voicepool_voicelive_reconnects_total{{{POD}}}{RATE}))",
+                    "voicepool-worker",
+                ),
+                "reconnects",
+            ),
         )
     )

@@ -3,14 +3,18 @@
 from grafana_foundation_sdk.builders import dashboard
 
 from scripts.dashboards.parts import (
+    BLUE,
     GREEN,
     RED,
+    WHOLE,
     YELLOW,
     bars,
     board,
+    by_resource,
     choice,
     figure,
     lines,
+    or_zero,
     percentile_95,
     percentiles,
 )
@@ -18,6 +22,7 @@ from scripts.dashboards.parts import (
 HERE = 'cluster=~"$cluster", namespace=~"$namespace"'
 PODS = f'{HERE}, instance=~"$instance"'
 RATE = "[$__rate_interval]"
+FIRING = f'ALERTS{{{HERE}, alertname=~"Voicepool.*", alertstate="firing"}}'
 
 
 def build() -> dashboard.Dashboard:
@@ -39,7 +44,7 @@ def build() -> dashboard.Dashboard:
 
 def _now(made: dashboard.Dashboard) -> None:
     made.with_row(dashboard.Row("Now"))
-    made.with_panel(figure("Calls", "Calls that workers carry.", f"sum(voicepool_calls_active{{{HERE}}})"))
+    made.with_panel(figure("Calls", "Calls that workers carry.", f"sum(voicepool_calls_active{{{HERE}}})", lowest=BLUE))
     made.with_panel(
         figure(
             "Free slots",
@@ -75,6 +80,7 @@ def _now(made: dashboard.Dashboard) -> None:
             f"max(voicepool:refusals:ratio_rate5m{{{HERE}}})",
             unit="percentunit",
             steps=[(0.01, YELLOW), (0.144, RED)],
+            nothing="idle",
         )
     )
     made.with_panel(
@@ -84,6 +90,7 @@ def _now(made: dashboard.Dashboard) -> None:
             f"max(voicepool:failures:ratio_rate5m{{{HERE}}})",
             unit="percentunit",
             steps=[(0.01, YELLOW), (0.144, RED)],
+            nothing="idle",
         )
     )
     made.with_panel(
@@ -93,14 +100,31 @@ def _now(made: dashboard.Dashboard) -> None:
             f"max(voicepool:turn_latency_seconds:p95_5m{{{HERE}}})",
             unit="s",
             steps=[(1.5, YELLOW), (2.5, RED)],
+            nothing="idle",
         )
     )
     made.with_panel(
         figure(
             "Alerts",
             "Alerts of voicepool that fire.",
-            f'count(ALERTS{{{HERE}, alertname=~"Voicepool.*", alertstate="firing"}}) or vector(0)',
+            f"count({FIRING}) or vector(0)",
             steps=[(1, RED)],
+        )
+    )
+    made.with_panel(
+        lines(
+            "Alerts that fire",
+            "By name. docs/runbook.md has an entry for each: what it means and what to do.",
+            (
+                f"count by (alertname, severity) ({FIRING})"
+                ' or on () label_replace(vector(0), "alertname", "none", "", "")',
+                "{{alertname}} {{severity}}",
+            ),
+            unit=WHOLE,
+            stacked=True,
+            aside=True,
+            span=24,
+            height=5,
         )
     )
 
@@ -114,13 +138,21 @@ def _calls(made: dashboard.Dashboard) -> None:
             (f"sum(voicepool_calls_active{{{HERE}}})", "calls"),
             (f"sum(max by (cluster, namespace) (voicepool_pool_slots{{{HERE}}}))", "slots"),
             (f"sum(max by (cluster, namespace) (voicepool_pool_free_slots{{{HERE}}}))", "free"),
+            unit=WHOLE,
         )
     )
     made.with_panel(
         lines(
             "New calls",
             "Calls a second that came to dispatchers, by what became of them there.",
-            (f"sum by (outcome) (rate(voicepool_dispatch_calls_total{{{HERE}}}{RATE}))", "{{outcome}}"),
+            (
+                or_zero(
+                    f"sum by (outcome) (rate(voicepool_dispatch_calls_total{{{HERE}}}{RATE}))",
+                    "voicepool-dispatcher",
+                    "outcome",
+                ),
+                "{{outcome}}",
+            ),
             unit="cps",
             stacked=True,
         )
@@ -130,7 +162,11 @@ def _calls(made: dashboard.Dashboard) -> None:
             "Refusals by reason",
             "Calls a second that dispatchers refused. no_capacity: add workers; no_quota: Voice Live's quota.",
             (
-                f"sum by (status, reason) (rate(voicepool_dispatch_refusals_total{{{HERE}}}{RATE}))",
+                or_zero(
+                    f"sum by (status, reason) (rate(voicepool_dispatch_refusals_total{{{HERE}}}{RATE}))",
+                    "voicepool-dispatcher",
+                    "reason",
+                ),
                 "{{status}} {{reason}}",
             ),
             unit="cps",
@@ -144,6 +180,7 @@ def _calls(made: dashboard.Dashboard) -> None:
             *percentiles("voicepool_call_setup_duration_seconds", HERE),
             unit="s",
             steps=[(4, RED)],
+            nothing="No calls",
         )
     )
     made.with_panel(
@@ -151,7 +188,11 @@ def _calls(made: dashboard.Dashboard) -> None:
             "Ends of calls",
             "Calls a second that ended, by how and why.",
             (
-                f"sum by (result, reason) (rate(voicepool_calls_total{{{PODS}}}{RATE}))",
+                or_zero(
+                    f"sum by (result, reason) (rate(voicepool_calls_total{{{PODS}}}{RATE}))",
+                    "voicepool-worker",
+                    "result",
+                ),
                 "{{result}}: {{reason}}",
             ),
             unit="cps",
@@ -164,6 +205,7 @@ def _calls(made: dashboard.Dashboard) -> None:
             "From answer to end.",
             *percentiles("voicepool_call_duration_seconds", HERE),
             unit="s",
+            nothing="No calls",
         )
     )
 
@@ -175,6 +217,7 @@ def _workers(made: dashboard.Dashboard) -> None:
             "Workers by state",
             "As dispatchers see them in Redis. late and silent ones get no new calls.",
             (f"sum by (state) (max by (cluster, namespace, state) (voicepool_pool_workers{{{HERE}}}))", "{{state}}"),
+            unit=WHOLE,
             stacked=True,
         )
     )
@@ -205,6 +248,7 @@ def _workers(made: dashboard.Dashboard) -> None:
             "Late workers",
             "Workers that get no new call because they are behind.",
             (f"sum by (instance) (voicepool_worker_late{{{PODS}}})", "{{instance}}"),
+            unit=WHOLE,
             steps=[(1, RED)],
         )
     )
@@ -220,7 +264,7 @@ def _workers(made: dashboard.Dashboard) -> None:
         lines(
             "Lag of the event loops",
             "99th percentile of how late each event loop was in the last second; dispatchers' too.",
-            (f'voicepool_loop_lag_seconds{{{HERE}, quantile="p99"}}', "{{job}} {{instance}} {{worker}}"),
+            (f'voicepool_loop_lag_seconds{{{HERE}, quantile="p99"}}', "{{instance}} {{worker}}"),
             unit="s",
             steps=[(0.05, RED)],
         )
@@ -239,7 +283,12 @@ def _workers(made: dashboard.Dashboard) -> None:
         lines(
             "Leases",
             "Leases a second that came to workers. provisional: Redis was away; lost: in the middle of a call.",
-            (f"sum by (outcome) (rate(voicepool_leases_total{{{PODS}}}{RATE}))", "{{outcome}}"),
+            (
+                or_zero(
+                    f"sum by (outcome) (rate(voicepool_leases_total{{{PODS}}}{RATE}))", "voicepool-worker", "outcome"
+                ),
+                "{{outcome}}",
+            ),
             unit="cps",
         )
     )
@@ -247,7 +296,14 @@ def _workers(made: dashboard.Dashboard) -> None:
         lines(
             "Telemetry dropped",
             "Spans and measurements a second that a full queue threw away. Anything but 0 makes the rest wrong.",
-            (f"sum by (instance) (rate(voicepool_telemetry_dropped_total{{{HERE}}}{RATE}))", "{{instance}}"),
+            (
+                or_zero(
+                    f"sum by (instance) (rate(voicepool_telemetry_dropped_total{{{HERE}}}{RATE}))",
+                    "voicepool-worker",
+                    "instance",
+                ),
+                "{{instance}}",
+            ),
         )
     )
 
@@ -266,13 +322,14 @@ def _audio(made: dashboard.Dashboard) -> None:
             unit="percentunit",
             steps=[(0.02, RED)],
             span=6,
+            nothing="No calls",
         )
     )
     made.with_panel(
         lines(
             "Lost packets",
             "Share of the callers' RTP packets that never came, of calls that have ended.",
-            (f"voicepool:rtp_loss:ratio_rate15m{{{HERE}}}", "lost"),
+            (or_zero(f"max(voicepool:rtp_loss:ratio_rate15m{{{HERE}}})", "voicepool-worker"), "lost"),
             unit="percentunit",
             steps=[(0.02, RED)],
             span=6,
@@ -286,6 +343,7 @@ def _audio(made: dashboard.Dashboard) -> None:
             unit="s",
             steps=[(0.05, RED)],
             span=6,
+            nothing="No calls",
         )
     )
     made.with_panel(
@@ -294,7 +352,12 @@ def _audio(made: dashboard.Dashboard) -> None:
             "Playouts a second that ran empty in an answer; seconds of audio a second that a full queue dropped.",
             (f"sum(rate(voicepool_audio_underruns_total{{{PODS}}}{RATE}))", "underruns"),
             (
-                f"sum by (direction) (rate(voicepool_audio_dropped_seconds_total{{{PODS}}}{RATE}))",
+                or_zero(
+                    f"sum by (direction) (rate(voicepool_audio_dropped_seconds_total{{{PODS}}}{RATE}))",
+                    "voicepool-worker",
+                    "direction",
+                    "nothing",
+                ),
                 "{{direction}} dropped",
             ),
             span=6,
@@ -312,6 +375,7 @@ def _dispatchers(made: dashboard.Dashboard) -> None:
                 f"sum by (state) (max by (cluster, namespace, state) (voicepool_pool_dispatchers{{{HERE}}}))",
                 "{{state}}",
             ),
+            unit=WHOLE,
             stacked=True,
         )
     )
@@ -322,6 +386,7 @@ def _dispatchers(made: dashboard.Dashboard) -> None:
             *percentiles("voicepool_dispatch_duration_seconds", HERE),
             unit="s",
             steps=[(0.1, RED)],
+            nothing="No calls",
         )
     )
     made.with_panel(
@@ -329,13 +394,21 @@ def _dispatchers(made: dashboard.Dashboard) -> None:
             "Callers who wait in line",
             "They hear ringing because a quota has nothing left.",
             (f"sum(voicepool_dispatch_waiting{{{HERE}}})", "waiting"),
+            unit=WHOLE,
         )
     )
     made.with_panel(
         lines(
             "SIP messages",
             "A second, of all dispatchers.",
-            (f"sum by (direction) (rate(voicepool_sip_messages_total{{{HERE}}}{RATE}))", "{{direction}}"),
+            (
+                or_zero(
+                    f"sum by (direction) (rate(voicepool_sip_messages_total{{{HERE}}}{RATE}))",
+                    "voicepool-dispatcher",
+                    "direction",
+                ),
+                "{{direction}}",
+            ),
             unit="cps",
         )
     )
@@ -344,13 +417,17 @@ def _dispatchers(made: dashboard.Dashboard) -> None:
             "Transactions",
             "SIP transactions under way in each dispatcher.",
             (f"voicepool_dispatch_transactions{{{HERE}}}", "{{instance}}"),
+            unit=WHOLE,
         )
     )
     made.with_panel(
         lines(
             "Callers of dead workers",
             "Who was sent a BYE because the worker died, in five minutes.",
-            (f"sum(increase(voicepool_dispatch_orphans_total{{{HERE}}}[5m]))", "callers"),
+            (
+                or_zero(f"sum(increase(voicepool_dispatch_orphans_total{{{HERE}}}[5m]))", "voicepool-dispatcher"),
+                "callers",
+            ),
         )
     )
 
@@ -359,12 +436,13 @@ def _ground(made: dashboard.Dashboard) -> None:
     made.with_row(dashboard.Row("Redis, quotas, certificates"))
     made.with_panel(
         lines(
-            "Redis",
+            "Redis (p95)",
             "How long its operations take. From 50 ms on calls begin to be placed without asking it.",
             percentile_95("voicepool_redis_duration_seconds", HERE, "operation"),
             unit="s",
             steps=[(0.02, RED)],
-            span=6,
+            aside=True,
+            span=16,
         )
     )
     made.with_panel(
@@ -373,25 +451,26 @@ def _ground(made: dashboard.Dashboard) -> None:
             "Share of dispatchers and workers.",
             (f"avg by (job) (voicepool_redis_available{{{HERE}}})", "{{job}}"),
             unit="percentunit",
-            span=6,
         )
     )
     made.with_panel(
         bars(
             "Quotas of Voice Live used",
             "Where there is a limit. From 85 % an alert fires; at 100 % callers wait in line.",
-            (f"voicepool:quota:ratio{{{HERE}}}", "{{resource}} {{kind}}"),
+            (by_resource(f"voicepool:quota:ratio{{{HERE}}}"), "{{resource}} {{kind}}"),
             unit="percentunit",
             steps=[(0.7, YELLOW), (0.85, RED)],
-            span=6,
+            nothing="No limits",
+            span=12,
         )
     )
     made.with_panel(
         lines(
             "Certificates: time left",
-            "Until they end. From 30 days on an alert fires.",
+            "Until they end, of those that voicepool was given. From 30 days on an alert fires.",
             (f"min by (purpose) (voicepool_certificate_expiry_seconds{{{HERE}}}) - time()", "{{purpose}}"),
             unit="s",
-            span=6,
+            nothing="No certificates",
+            span=12,
         )
     )

@@ -2,7 +2,20 @@
 
 from grafana_foundation_sdk.builders import dashboard
 
-from scripts.dashboards.parts import RED, YELLOW, bars, board, choice, lines, percentile_95, percentiles, spread
+from scripts.dashboards.parts import (
+    RED,
+    WHOLE,
+    YELLOW,
+    bars,
+    board,
+    by_resource,
+    choice,
+    lines,
+    or_zero,
+    percentile_95,
+    percentiles,
+    spread,
+)
 
 HERE = 'cluster=~"$cluster", namespace=~"$namespace"'
 RESOURCE = f'{HERE}, resource=~"$resource"'
@@ -35,7 +48,13 @@ def _connections(made: dashboard.Dashboard) -> None:
             "Connections",
             "A second, by what became of them. refused: an HTTP status; failed: anything else; lost: in the call.",
             (
-                f"sum by (resource, outcome) (rate(voicepool_voicelive_connections_total{{{RESOURCE}}}{RATE}))",
+                or_zero(
+                    by_resource(
+                        f"sum by (resource, outcome) (rate(voicepool_voicelive_connections_total{{{RESOURCE}}}{RATE}))"
+                    ),
+                    "voicepool-worker",
+                    "outcome",
+                ),
                 "{{resource}} {{outcome}}",
             ),
             unit="cps",
@@ -45,9 +64,10 @@ def _connections(made: dashboard.Dashboard) -> None:
         lines(
             "Connections that fail",
             "Share of those that were begun. From 10 % an alert fires, from 50 % a critical one.",
-            (f"voicepool:voicelive_failures:ratio_rate5m{{{RESOURCE}}}", "{{resource}}"),
+            (by_resource(f"voicepool:voicelive_failures:ratio_rate5m{{{RESOURCE}}}"), "{{resource}}"),
             unit="percentunit",
             steps=[(0.1, YELLOW), (0.5, RED)],
+            nothing="No connections",
         )
     )
     made.with_panel(
@@ -57,13 +77,15 @@ def _connections(made: dashboard.Dashboard) -> None:
             *percentiles("voicepool_voicelive_connect_duration_seconds", RESOURCE),
             unit="s",
             steps=[(4, RED)],
+            nothing="No connections",
         )
     )
     made.with_panel(
         lines(
             "Workers cut off",
             "Workers whose circuit is open: they get no call for the resource and probe by themselves.",
-            (f"sum by (resource) (voicepool_voicelive_circuit_open{{{RESOURCE}}})", "{{resource}}"),
+            (by_resource(f"sum by (resource) (voicepool_voicelive_circuit_open{{{RESOURCE}}})"), "{{resource}}"),
+            unit=WHOLE,
             steps=[(1, RED)],
         )
     )
@@ -72,11 +94,11 @@ def _connections(made: dashboard.Dashboard) -> None:
             "Replaced in the call",
             "A minute. Reconnects: after a loss, heard by the caller; rollovers: ahead of the end, not heard.",
             (
-                f"60 * sum by (resource) (rate(voicepool_voicelive_reconnects_total{{{RESOURCE}}}{RATE}))",
+                _a_minute("reconnects", "no"),
                 "{{resource}} reconnects",
             ),
             (
-                f"60 * sum by (resource) (rate(voicepool_voicelive_rollovers_total{{{RESOURCE}}}{RATE}))",
+                _a_minute("rollovers", "no"),
                 "{{resource}} rollovers",
             ),
         )
@@ -85,28 +107,35 @@ def _connections(made: dashboard.Dashboard) -> None:
         lines(
             "Error events",
             "A minute, as the service sends them within sessions.",
-            (f"60 * sum by (resource) (rate(voicepool_voicelive_errors_total{{{RESOURCE}}}{RATE}))", "{{resource}}"),
+            (_a_minute("errors", "none"), "{{resource}}"),
         )
     )
     made.with_panel(
         bars(
             "Quota used",
             "Of the limits in the settings or the agent file, for the whole pool.",
-            (f"voicepool:quota:ratio{{{RESOURCE}}}", "{{resource}} {{kind}}"),
+            (by_resource(f"voicepool:quota:ratio{{{RESOURCE}}}"), "{{resource}} {{kind}}"),
             unit="percentunit",
             steps=[(0.7, YELLOW), (0.85, RED)],
+            nothing="No limits",
         )
     )
     made.with_panel(
         lines(
             "Quota over time",
             "connections and tokens of the last minute, sessions now, as shares of their limits.",
-            (f"voicepool:quota:ratio{{{RESOURCE}}}", "{{resource}} {{kind}}"),
+            (by_resource(f"voicepool:quota:ratio{{{RESOURCE}}}"), "{{resource}} {{kind}}"),
             unit="percentunit",
             steps=[(0.85, RED)],
+            nothing="No limits",
             span=16,
         )
     )
+
+
+def _a_minute(what: str, nobody: str) -> str:
+    counted = f"60 * sum by (resource) (rate(voicepool_voicelive_{what}_total{{{RESOURCE}}}{RATE}))"
+    return or_zero(by_resource(counted), "voicepool-worker", "resource", nobody)
 
 
 def _turns(made: dashboard.Dashboard) -> None:
@@ -116,6 +145,7 @@ def _turns(made: dashboard.Dashboard) -> None:
             "Time to the answer",
             "From the end of the caller's speech to the answer's first packet.",
             f"sum by (le) (increase(voicepool_turn_latency_seconds_bucket{{{AGENT}}}{RATE}))",
+            nothing="No answers",
         )
     )
     made.with_panel(
@@ -126,6 +156,7 @@ def _turns(made: dashboard.Dashboard) -> None:
             unit="s",
             steps=[(2.5, RED)],
             span=12,
+            nothing="No answers",
         )
     )
     made.with_panel(
@@ -135,6 +166,7 @@ def _turns(made: dashboard.Dashboard) -> None:
             percentile_95("voicepool_turn_latency_seconds", AGENT, "agent"),
             unit="s",
             steps=[(2.5, RED)],
+            nothing="No answers",
         )
     )
     made.with_panel(
@@ -143,13 +175,21 @@ def _turns(made: dashboard.Dashboard) -> None:
             "From its speech_stopped to the answer's first audio. The rest is network and ourselves.",
             *percentiles("voicepool_turn_service_latency_seconds", AGENT),
             unit="s",
+            nothing="No answers",
         )
     )
     made.with_panel(
         lines(
             "Turns",
             "Answers a minute, by agent.",
-            (f"60 * sum by (agent) (rate(voicepool_turn_latency_seconds_count{{{AGENT}}}{RATE}))", "{{agent}}"),
+            (
+                or_zero(
+                    f"60 * sum by (agent) (rate(voicepool_turn_latency_seconds_count{{{AGENT}}}{RATE}))",
+                    "voicepool-worker",
+                    "agent",
+                ),
+                "{{agent}}",
+            ),
         )
     )
     made.with_panel(
@@ -157,12 +197,14 @@ def _turns(made: dashboard.Dashboard) -> None:
             "Barge-ins",
             "Share of the answers that the caller spoke over. Many: long answers, or noise taken for speech.",
             (
-                f"sum by (agent) (rate(voicepool_barge_ins_total{{{AGENT}}}{RATE}))"
+                f"(sum by (agent) (rate(voicepool_barge_ins_total{{{AGENT}}}{RATE}))"
+                f" or 0 * sum by (agent) (rate(voicepool_turn_latency_seconds_count{{{AGENT}}}{RATE})))"
                 f" / sum by (agent) (rate(voicepool_turn_latency_seconds_count{{{AGENT}}}{RATE}))",
                 "{{agent}}",
             ),
             unit="percentunit",
             span=12,
+            nothing="No answers",
         )
     )
     made.with_panel(
@@ -173,6 +215,7 @@ def _turns(made: dashboard.Dashboard) -> None:
             unit="s",
             steps=[(0.04, YELLOW), (0.1, RED)],
             span=12,
+            nothing="No barge-ins",
         )
     )
 
@@ -183,7 +226,12 @@ def _money(made: dashboard.Dashboard) -> None:
         lines(
             "Tokens",
             "A minute, by kind. Cached ones are among the input's.",
-            (f"60 * sum by (kind) (rate(voicepool_tokens_total{{{HERE}}}{RATE}))", "{{kind}}"),
+            (
+                or_zero(
+                    f"60 * sum by (kind) (rate(voicepool_tokens_total{{{HERE}}}{RATE}))", "voicepool-worker", "kind"
+                ),
+                "{{kind}}",
+            ),
             stacked=True,
         )
     )
@@ -196,6 +244,8 @@ def _money(made: dashboard.Dashboard) -> None:
                 "{{model}} ({{currency}})",
             ),
             stacked=True,
+            least=0.1,
+            nothing="No prices, or no calls yet",
         )
     )
     made.with_panel(
@@ -208,6 +258,8 @@ def _money(made: dashboard.Dashboard) -> None:
                 f" sum(increase(voicepool_call_duration_seconds_count{{{HERE}}}[1h]))",
                 "{{currency}}",
             ),
+            least=0.01,
+            nothing="No prices, or no calls yet",
         )
     )
 
@@ -219,7 +271,11 @@ def _acts(made: dashboard.Dashboard) -> None:
             "Tools",
             "Runs a minute.",
             (
-                f"60 * sum by (tool, outcome) (rate(voicepool_tool_duration_seconds_count{{{HERE}}}{RATE}))",
+                or_zero(
+                    f"60 * sum by (tool, outcome) (rate(voicepool_tool_duration_seconds_count{{{HERE}}}{RATE}))",
+                    "voicepool-worker",
+                    "tool",
+                ),
                 "{{tool}} {{outcome}}",
             ),
         )
@@ -231,12 +287,20 @@ def _acts(made: dashboard.Dashboard) -> None:
             percentile_95("voicepool_tool_duration_seconds", HERE, "tool"),
             unit="s",
             steps=[(2, YELLOW), (5, RED)],
+            nothing="No tools",
         )
     )
     made.with_panel(
         lines(
             "Transfers",
             "An hour, by outcome.",
-            (f"sum by (outcome) (increase(voicepool_transfers_total{{{HERE}}}[1h]))", "{{outcome}}"),
+            (
+                or_zero(
+                    f"sum by (outcome) (increase(voicepool_transfers_total{{{HERE}}}[1h]))",
+                    "voicepool-worker",
+                    "outcome",
+                ),
+                "{{outcome}}",
+            ),
         )
     )

@@ -337,3 +337,12 @@ def test_files_of_alerts_and_dashboards_are_installed_unchanged() -> None:
     dashboards = {name: text for item in found if item["kind"] == "ConfigMap" for name, text in item["data"].items()}
     assert dashboards == {file.name: file.read_text() for file in (CHART / "files" / "dashboards").glob("*.json")}
     assert dashboards
+
+
+def test_alerts_link_to_where_the_runbook_is_read() -> None:
+    page = "https://docs.example/voicepool/runbook/"
+    found = objects_in(rendered({"monitoring": {"alerts": True, "runbookUrl": page}}))
+    (rules,) = (item for item in found if item["kind"] == "PrometheusRule")
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    assert alerts
+    assert all(rule["annotations"]["runbook_url"] == f"{page}#{rule['alert'].lower()}" for rule in alerts)
