@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +31,13 @@ ROOT = Path(__file__).parents[2]
 LOCALHOST = "127.0.0.1"
 SIMULATED = "sip:+4930555@192.0.2.77"
 """Nobody is called there: the telephone's own exchange plays whoever it is referred to."""
+
+SDP_FOLLOWS = "Content-Type: application/sdp"
+
+TALK_PACKETS = 10
+
+TONE = b"\x00" * 4 + b"\x80" * 4
+"""One period of 1 kHz in PCMU, as loud as it can be."""
 
 
 class Stage:
@@ -225,12 +234,14 @@ async def test_a_caller_who_coughs_hears_the_answer_out(stage: Stage) -> None:
 
 
 @asynccontextmanager
-async def scripted_caller(stage: Stage) -> AsyncIterator[tuple[Peer, bytes, Leg]]:
+async def scripted_caller(
+    stage: Stage, audio: AudioFormat = AudioFormat.G711, headers: tuple[str, ...] = ()
+) -> AsyncIterator[tuple[Peer, bytes, Leg]]:
     """A caller whose SDP knows no telephone-event, in a call: the peer, the 200 it got, and the leg."""
     peer = await Peer().open(stage.dispatcher_port)
     try:
-        peer.send(peer.request("INVITE"))
-        leg = await stage.leg()
+        peer.send(peer.request("INVITE", headers=headers))
+        leg = await stage.leg(audio)
         answer = await peer.expect("200 INVITE")
         peer.send(ack_for(peer, answer))
         yield peer, answer, leg
@@ -255,6 +266,33 @@ async def test_digits_that_the_caller_refuses_are_not_sent(stage: Stage) -> None
         sending = asyncio.create_task(leg.send_digits("5#"))
         peer.send(response(await peer.expect("INFO"), 415))
         assert not await sending
+
+
+async def test_what_was_heard_before_a_reinvite_counts_as_well(stage: Stage) -> None:
+    """A PBX that takes itself out of the audio, and back in at the end, has pjsip make another stream each time."""
+    async with scripted_caller(stage, AudioFormat.PCM16, (SDP_FOLLOWS,)) as (peer, answer, leg):
+        peer.send(ack_for(peer, answer))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtp:
+            for packet in loud_rtp(TALK_PACKETS):
+                rtp.sendto(packet, (LOCALHOST, audio_port_in(answer)))
+                await asyncio.sleep(0.02)  # as telephones do: the jitter buffer throws away a burst
+            await hears(stage.ports[0], 3, loud=True)
+        again = in_dialog(peer, answer, "INVITE", branch="z9hG4bKagain", cseq=2)
+        again = again.replace(b"Content-Length", SDP_FOLLOWS.encode() + b"\r\nContent-Length")
+        peer.send(again.replace(b"o=- 1 1 ", b"o=- 1 2 ").replace(b"m=audio 40000", b"m=audio 40002"))
+        peer.send(ack_for(peer, await peer.expect("200 INVITE"), cseq=2))
+    await leg.disconnected.wait()
+    assert leg.rtp.received == TALK_PACKETS
+
+
+def loud_rtp(packets: int) -> list[bytes]:
+    """Returns RTP packets of 20 ms of a loud tone (RFC 3550 section 5.1)."""
+    return [struct.pack("!BBHII", 0x80, 0, number, 160 * number, 4711) + TONE * 20 for number in range(packets)]
+
+
+def audio_port_in(answer: bytes) -> int:
+    """Returns the port of the audio in an answer's SDP."""
+    return int(answer.partition(b"m=audio ")[2].split()[0])
 
 
 async def test_a_caller_cannot_have_the_worker_dial_anybody(stage: Stage) -> None:

@@ -34,13 +34,19 @@ INFO_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RtpStats:
-    """RTCP's view of the leg, in packets; taken when the stream ends."""
+    """RTCP's view of the leg, in packets; taken whenever a stream ends, of which a re-INVITE may make another."""
 
     received: int = 0
     lost: int = 0
     sent: int = 0
     jitter_s: float = 0.0
     """Mean interarrival jitter of what came (RFC 3550 section 6.4.1)."""
+
+    def __add__(self, more: "RtpStats") -> "RtpStats":
+        """Returns what two streams come to; their jitter counts by what came on each."""
+        received = self.received + more.received
+        jitter = (self.jitter_s * self.received + more.jitter_s * more.received) / received if received else 0.0
+        return RtpStats(received, self.lost + more.lost, self.sent + more.sent, jitter)
 
 
 class Leg(pj.Call):  # type: ignore[misc]
@@ -254,7 +260,7 @@ class Leg(pj.Call):  # type: ignore[misc]
         try:
             statistics = self.getStreamStat(prm.streamIdx)  # kept in a variable, for the same reason
             came, went = statistics.rtcp.rxStat, statistics.rtcp.txStat
-            self.rtp = RtpStats(came.pkt, came.loss, went.pkt, came.jitterUsec.mean / 1e6)
+            self.rtp += RtpStats(came.pkt, came.loss, went.pkt, came.jitterUsec.mean / 1e6)
         except Exception:
             self.log.exception("sip.callback_failed", callback="onStreamDestroyed")
 
