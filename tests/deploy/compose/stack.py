@@ -24,7 +24,7 @@ CALL_S = 90.0
 
 NO_ENV_FILE = f"--env-file={Path(__file__).with_name('nothing.env')}"
 
-ANY_PORTS = {"SIP_PORT": "0", "ADMIN_PORT": "0", "PROMETHEUS_PORT": "0", "GRAFANA_PORT": "0"}
+ANY_PORTS = dict.fromkeys(("SIP_PORT", "ADMIN_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "LOG_PORT"), "0")
 """The machine may have a pool of its own on the usual ones."""
 
 

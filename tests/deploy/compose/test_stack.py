@@ -1,10 +1,7 @@
-"""docker-compose.yml as it comes: calls are answered, workers come and go, Prometheus sees them, nothing is left."""
+"""docker-compose.yml as it comes: calls are answered, workers come and go, nothing is left."""
 
-import json
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 import yaml
 
 from tests.deploy.compose.calling import call, telephones
+from tests.deploy.compose.confinement import assert_confined
 from tests.deploy.compose.engine import ROOT
 from tests.deploy.compose.stack import Stack
 
@@ -19,11 +17,6 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
 
 CHANGED_S = 60.0
 """Longest until the worker table shows what was done."""
-
-SCRAPED_S = 60.0
-"""Longest until Prometheus has found and asked everybody: some of its rounds of 5 s."""
-
-ASK_AGAIN_S = 0.5
 
 
 def test_a_call_is_answered(stack: Stack, tmp_path: Path) -> None:
@@ -35,14 +28,7 @@ def test_a_call_is_answered(stack: Stack, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("service", ["redis", "dispatcher", "worker", "admin", "simulator"])
 def test_containers_may_do_little(stack: Stack, service: str) -> None:
-    for container in stack.containers(service):
-        [inspected] = json.loads(stack.engine.docker("inspect", container.id))
-        host = inspected["HostConfig"]
-        assert inspected["Config"]["User"] not in ("", "0", "root")
-        assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"] and not host["Privileged"]
-        assert "no-new-privileges:true" in host["SecurityOpt"]
-        assert host["Memory"] > 0 and host["PidsLimit"] > 0
-        assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert_confined(stack, service)
 
 
 def test_workers_scale_from_one_to_three(stack: Stack, tmp_path: Path) -> None:
@@ -79,18 +65,6 @@ def test_a_stopped_worker_leaves_the_table(stack: Stack) -> None:
     assert len(_until(stack, lambda workers: len(workers) == 1)) == 1
 
 
-def test_prometheus_sees_every_container_and_takes_the_rules(stack: Stack, services: set[str]) -> None:
-    stack.up(worker=2)
-    stack.up(*(services & {"prometheus", "grafana", "collector"}))
-    [prometheus] = stack.containers("prometheus")
-    base = f"http://{prometheus.address}:9090/api/v1"
-    wanted = {"voicepool-dispatcher": "1", "voicepool-worker": "2", "voicepool-admin": "1"}
-    assert _asked(base, "sum by (job) (up)", wanted) == wanted
-    with urllib.request.urlopen(f"{base}/rules", timeout=5) as answer:
-        rules = [rule for group in json.load(answer)["data"]["groups"] for rule in group["rules"]]
-    assert rules and all(rule["health"] != "err" for rule in rules)
-
-
 def test_azure_takes_no_trial_secret_and_names_what_is_missing(stack: Stack) -> None:
     refused = stack.attempt("--profile=azure", "run", "--rm", "--no-deps", "azure-worker")
     assert refused.returncode != 0
@@ -120,20 +94,3 @@ def _until(stack: Stack, enough: Callable[[list[Any]], bool]) -> list[Any]:
     while not enough(workers := list(stack.voicepool("ps")["workers"])):
         assert time.monotonic() < deadline, workers
     return workers
-
-
-def _asked(base: str, query: str, wanted: dict[str, str]) -> dict[str, str]:
-    """Returns a query's values by job once they are as wanted, or as they are in the end."""
-    deadline = time.monotonic() + SCRAPED_S
-    while (seen := _values(base, query)) != wanted and time.monotonic() < deadline:
-        time.sleep(ASK_AGAIN_S)
-    return seen
-
-
-def _values(base: str, query: str) -> dict[str, str]:
-    try:
-        with urllib.request.urlopen(f"{base}/query?{urllib.parse.urlencode({'query': query})}", timeout=5) as answer:
-            result: Sequence[Any] = json.load(answer)["data"]["result"]
-    except OSError:  # it has only just begun
-        return {}
-    return {each["metric"]["job"]: each["value"][1] for each in result}
