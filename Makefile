@@ -7,7 +7,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-compose test-cluster check docs helm-golden lock images release bench chaos setup clean clean-cache
+.PHONY: help run test test-compose test-cluster test-systemd test-asterisk check docs helm-golden lock images release bench chaos setup clean clean-cache
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -17,14 +17,20 @@ run: setup ## set up, start the whole pool on this machine, place a test call, k
 
 test: setup ## set up, then run the tests, a quarter of an hour on two cores (LONG=1: those that take a minute each as well)
 	@.venv/bin/pytest --asyncio-debug -n auto --maxprocesses 4 --dist loadfile --durations 25 \
-		-m "not cluster and not compose$(if $(filter-out 0,$(LONG)),, and not long)"
+		-m "not cluster and not compose and not systemd and not asterisk$(if $(filter-out 0,$(LONG)),, and not long)"
 
 test-compose: setup ## the image and docker-compose.yml, for real; needs root or a container engine, and half an hour the first time
 	@.venv/bin/pytest tests/deploy/compose -m compose
 
-test-cluster: setup ## the Helm chart on a real Kubernetes control plane with simulated nodes; needs Go; half an hour the first time, then three minutes
+test-cluster: setup ## the Helm chart on a real Kubernetes control plane with simulated nodes; needs Go; half an hour the first time, then six minutes
 	@.venv/bin/python -m tests.deploy.cluster.build
 	@.venv/bin/pytest tests/deploy/cluster -m cluster
+
+test-systemd: setup ## docs/debian.md typed into a booted Debian 12; needs root, debootstrap and systemd-container; a quarter of an hour the first time, then seven minutes
+	@.venv/bin/pytest tests/deploy/systemd -m systemd
+
+test-asterisk: setup ## a real Asterisk, set up as docs/asterisk.md says, before a pool; needs root and debootstrap (ASTERISK_SUITE=bullseye: 16.28)
+	@.venv/bin/pytest tests/deploy/asterisk -m asterisk
 
 check: ## lint, formatting, types, import rules, links of the documents: what any of them finds, all at once
 	@scripts/setup --python-only

@@ -4,6 +4,7 @@ It holds no logic but the reading of settings. Exit code 2 means that they are w
 """
 
 import argparse
+import faulthandler
 import sys
 
 import uvloop
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(DispatcherSettings)
         logs.configure(settings.log_level)
+        faulthandler.enable()  # one that hangs is sent SIGABRT by systemd, and leaves its stacks behind
         telemetry = Telemetry(settings)
         garbage.settle()
         garbage.make_full_collections_rare()

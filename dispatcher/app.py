@@ -107,6 +107,9 @@ class Dispatcher:
         return Standing(
             not_ready=self._not_ready(),
             draining=self.draining,
+            stopping=self._stopping.is_set(),
+            workers=self._table.ready(),
+            room=self._table.room(),
             waiting=sum(placing.in_line for placing in self._placings.values()),
             transactions=self._proxy.transactions,
             received=received,

@@ -14,6 +14,7 @@ from dispatcher.sip.trace import CallTrace
 from shared.control.connection import Outcome
 from shared.lag import LoopLag
 from shared.settings import DispatcherSettings
+from shared.systemd import Unit
 from shared.telemetry import catalogue
 from shared.telemetry.recorder import Recorder
 from shared.telemetry.trace import Span
@@ -138,6 +139,12 @@ class Standing:
     not_ready: str
     """Why no call should be sent to it; empty when some should."""
     draining: bool
+    stopping: bool
+    """Whether it was told to end, and is on its way there."""
+    workers: int
+    """Workers that take calls."""
+    room: int
+    """Slots that are free on them."""
     waiting: int
     """Callers in line for a Voice Live resource."""
     transactions: int
@@ -166,6 +173,7 @@ class Telemetry:
         self._recorder = Recorder()
         self._exporter: Exporter | None = None
         self._server: TelemetryServer | None = None
+        self._unit = Unit()
         self._received = self._sent = 0
         """SIP messages counted so far."""
         self._turned_at = time.monotonic()
@@ -187,8 +195,10 @@ class Telemetry:
 
     async def run(self, watched: Watched) -> None:
         """Shows how the dispatcher is doing, until it is cancelled; returns at once when nobody is to be shown."""
-        if self._exporter:
-            async with asyncio.TaskGroup() as duties:
+        async with asyncio.TaskGroup() as duties:
+            if self._unit.listens:
+                duties.create_task(self._tell_systemd(watched))
+            if self._exporter:
                 duties.create_task(self._hand_over(self._exporter))
                 duties.create_task(self._look(watched))
                 duties.create_task(self._read_certificates())
@@ -219,6 +229,14 @@ class Telemetry:
                     self._recorder.note(catalogue.LOOP_LAG, seconds, quantile=quantile)
         finally:
             lag.stop()
+
+    async def _tell_systemd(self, watched: Watched) -> NoReturn:
+        await watched.listening  # that is all it takes to be ready: without workers, callers are owed a 503
+        while True:
+            standing = watched.standing()
+            status = standing.not_ready or f"workers ready: {standing.workers}; slots free: {standing.room}"
+            self._unit.turned(time.monotonic(), status, stopping=standing.stopping)
+            await asyncio.sleep(LOOK_S)
 
     def _note(self, standing: Standing) -> None:
         self._not_ready = standing.not_ready

@@ -1,7 +1,7 @@
 """What a pod shows of itself: the metrics and spans of its workers, and whether it lives and is ready.
 
 It runs in the supervisor's process, which outlives its workers: counters go on when one is replaced. Without
-TELEMETRY_PORT and without an OTLP endpoint it does nothing, and loads nothing that it would do it with.
+TELEMETRY_PORT and without an OTLP endpoint it tells systemd at most, and loads nothing that the rest is done with.
 """
 
 import time
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.settings import WorkerSettings
 from shared.states import WorkerState
+from shared.systemd import Unit
 from shared.telemetry.catalogue import CERTIFICATE_EXPIRY, WORKER_RESTARTS, WORKERS
 from shared.telemetry.recorder import Recorder
 from worker import ipc
@@ -36,6 +37,7 @@ class PodTelemetry:
         self._exporter: Exporter | None = None
         self._server: TelemetryServer | None = None
         self._recorder = Recorder()
+        self._unit = Unit()
         self._turned_at = time.monotonic()
         self._states: Counter[WorkerState] = Counter()
         self._leaving = False
@@ -59,11 +61,15 @@ class PodTelemetry:
             host, port = settings.telemetry_host, settings.telemetry_port
             self._server = TelemetryServer(host, port, exporter.registry, self._live, self._ready)
 
-    def turned(self, states: Iterable[WorkerState], *, leaving: bool) -> None:
-        """The supervisor's loop has turned, and finds its workers in these states; `leaving` when it is to stop."""
+    def turned(self, states: Iterable[WorkerState], calls: int, *, leaving: bool) -> None:
+        """The supervisor's loop has turned: its workers are in these states, with so many calls.
+
+        `leaving` when the pod is to stop.
+        """
         self._turned_at = time.monotonic()
         self._states = states_now = Counter(states)
         self._leaving = leaving
+        self._tell_systemd(calls)
         if self._exporter is not None:
             for state in WorkerState:
                 self._recorder.note(WORKERS, states_now[state], state=state.value)
@@ -90,6 +96,15 @@ class PodTelemetry:
             self._exporter.close()
         if self._server is not None:
             self._server.close()
+
+    def _tell_systemd(self, calls: int) -> None:
+        not_ready = self._ready()
+        if self._leaving:
+            status = f"draining; calls left: {calls}"
+        else:
+            workers = f"workers ready: {self._states[WorkerState.READY]} of {self._states.total()}"
+            status = f"{not_ready or workers}; calls: {calls}"
+        self._unit.turned(self._turned_at, status, ready=not not_ready, stopping=self._leaving)
 
     def _read_certificates(self) -> None:
         if self._settings is None or self._turned_at < self._certificates_at:

@@ -37,6 +37,9 @@ BOOT_TIMEOUT_S = 60.0
 HUNG_AFTER_S = 10.0
 """A ready child whose last beat is older counts as hung: ten beats missed."""
 
+HELD_UP_S = 5.0
+"""A supervisor that has not looked for so long was stopped itself, or its machine: nobody counts as hung then."""
+
 ABORT_GRACE_S = 2.0
 """Time a hung child gets between SIGABRT, which dumps its stacks, and SIGKILL."""
 
@@ -83,6 +86,8 @@ class Supervisor:
         self._signals: list[int] = []
         self._stopping = False
         self._exit_code = 0
+        self._looked_at = time.monotonic()
+        """When hung children were last looked for."""
 
     def run(self) -> int:
         """Supervises until SIGTERM or SIGINT and the end of the last call; returns 0, or BOOT_ERROR's code."""
@@ -104,7 +109,7 @@ class Supervisor:
                 self._kill_hung()
                 self._spawn_missing()
                 self._annotate()
-                self._telemetry.turned((row.state for row in self._rows), leaving=self._stopping)
+                self._telemetry.turned((row.state for row in self._rows), self._calls(), leaving=self._stopping)
                 self._listen(wake_read)
         log.info("supervisor.stopped", exit_code=self._exit_code)
         return self._exit_code
@@ -140,9 +145,12 @@ class Supervisor:
             self._exit_code = boot.BOOT_ERROR
             self._stop()
 
+    def _calls(self) -> int:
+        return sum(row.calls for row in self._rows)
+
     def _annotate(self) -> None:
         if self._annotations and self._settings:
-            self._annotations.note(sum(row.calls for row in self._rows), self._settings.telemetry_port)
+            self._annotations.note(self._calls(), self._settings.telemetry_port)
 
     def _reap(self) -> None:
         for row in self._rows:
@@ -173,12 +181,15 @@ class Supervisor:
 
     def _kill_hung(self) -> None:
         now = time.monotonic()
+        held_up, self._looked_at = now - self._looked_at > HELD_UP_S, now
         for row in self._rows:
             if row.process is None or row.process.pid is None:
                 continue
             if row.aborted_at is not None:
                 if now - row.aborted_at > ABORT_GRACE_S:
                     row.process.kill()
+            elif held_up:
+                row.alive_at = now
             elif now - row.alive_at > (BOOT_TIMEOUT_S if row.state is WorkerState.STARTING else HUNG_AFTER_S):
                 log.error("supervisor.child_hung", index=row.index, silent_s=round(now - row.alive_at, 1))
                 row.aborted_at = now

@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import time
 from pathlib import Path
 
 import structlog
@@ -14,6 +15,7 @@ from admin.api.settings import AdminSettings
 from admin.api.tokens import TokenFile
 from shared import logs
 from shared.errors import ConfigError
+from shared.systemd import Unit
 
 CONNECTIONS_MAX = 200
 """Connections at once; those beyond get 503."""
@@ -31,6 +33,12 @@ def serve(settings: AdminSettings, *, insecure_loopback: bool = False) -> None:
     """
     tokens = _tokens(settings, insecure_loopback)
     listening = _listen(settings.admin_host, settings.admin_port)
+    host, port = listening.getsockname()[:2]
+    unit = Unit()
+
+    async def turned() -> None:
+        unit.turned(time.monotonic(), f"listening on {host}, port {port}")
+
     logs.configure("INFO")  # whatever LOG_LEVEL says: the audit log is written at INFO
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
@@ -44,6 +52,8 @@ def serve(settings: AdminSettings, *, insecure_loopback: bool = False) -> None:
         proxy_headers=False,  # anybody could write an address of his choice into the audit log
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=STOP_S,
+        callback_notify=turned,
+        timeout_notify=1,
     )
     server = uvicorn.Server(config)
     # uvicorn raises the signal that ended it once more: it ends this process as asked for, which is no failure.
@@ -51,7 +61,6 @@ def serve(settings: AdminSettings, *, insecure_loopback: bool = False) -> None:
         signal.signal(each, lambda *_: None)
     if tokens is None:
         log.warning("admin.without_tokens")
-    host, port = listening.getsockname()[:2]
     log.info("admin.listening", host=host, port=port)
     server.run(sockets=[listening])
     log.info("admin.stopped")

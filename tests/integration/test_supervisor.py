@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from shared.messages import Command, CommandName
 from shared.states import WorkerState
 from tests.acceptance.pool import alive, until
 from tests.acceptance.process import PoolProcess
+from worker.supervisor import HUNG_AFTER_S
 
 STARTED_S = 40.0
 HUNG_S = 30.0
@@ -110,6 +112,17 @@ def test_a_hung_child_is_killed_and_replaced(supervisor: PoolProcess) -> None:
     supervisor.wait_for("supervisor.child_hung", timeout_s=HUNG_S)
     supervisor.wait_for("worker.ready", count=2, timeout_s=STARTED_S)
     assert not alive(first["pid"])
+
+
+@pytest.mark.long
+def test_a_supervisor_that_was_stopped_itself_takes_nobody_for_hung(supervisor: PoolProcess) -> None:
+    supervisor.wait_for("worker.ready", timeout_s=STARTED_S)
+    supervisor.signal(signal.SIGSTOP)
+    time.sleep(HUNG_AFTER_S + 2.0)  # there is nothing to see meanwhile
+    supervisor.signal(signal.SIGTERM)
+    supervisor.signal(signal.SIGCONT)
+    assert supervisor.wait(STARTED_S) == 0
+    assert not supervisor.events("supervisor.child_hung")
 
 
 def test_children_leave_when_the_supervisor_is_killed(env: dict[str, str], tmp_path: Path) -> None:

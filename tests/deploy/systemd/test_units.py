@@ -1,7 +1,7 @@
 """The systemd units: systemd reads them without a complaint, finds them tight, and their settings are real ones.
 
-No unit is started: that needs a system that systemd has booted. Of the sandbox only MemoryDenyWriteExecute= is tried,
-which libraries with callbacks into Python are known to trip over.
+No unit is started: that needs a system that systemd has booted (`test_booted.py`). Of the sandbox only
+MemoryDenyWriteExecute= is tried, which libraries with callbacks into Python are known to trip over.
 """
 
 import os

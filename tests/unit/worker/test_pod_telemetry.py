@@ -15,6 +15,7 @@ from shared.settings import WorkerSettings, load
 from shared.states import WorkerState
 from shared.telemetry import catalogue
 from shared.telemetry.recorder import Recorder
+from tests.notify_socket import Listener
 from worker import ipc, pod_telemetry
 from worker.pod_telemetry import PodTelemetry
 
@@ -69,16 +70,32 @@ def measured(calls: int) -> ipc.Measured:
 
 def test_a_pod_is_ready_while_one_worker_is(pod: Pod) -> None:
     assert pod.get("/readyz") == (503, "no worker is ready: none yet\n")
-    pod.telemetry.turned([WorkerState.DRAINING, WorkerState.STARTING], leaving=False)
+    pod.telemetry.turned([WorkerState.DRAINING, WorkerState.STARTING], 0, leaving=False)
     assert pod.get("/readyz") == (503, "no worker is ready: 1 draining, 1 starting\n")
-    pod.telemetry.turned([WorkerState.DRAINING, WorkerState.READY], leaving=False)
+    pod.telemetry.turned([WorkerState.DRAINING, WorkerState.READY], 0, leaving=False)
     assert pod.get("/readyz") == (200, "ok\n")
-    pod.telemetry.turned([WorkerState.READY], leaving=True)
+    pod.telemetry.turned([WorkerState.READY], 0, leaving=True)
     assert pod.get("/readyz") == (503, "the pod is leaving\n")
 
 
+def test_systemd_is_told_what_the_probes_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    systemd = Listener(str(tmp_path / "notify"))
+    telemetry = PodTelemetry()
+    telemetry.turned([WorkerState.STARTING, WorkerState.STARTING], 0, leaving=False)
+    telemetry.turned([WorkerState.READY, WorkerState.STARTING], 0, leaving=False)
+    telemetry.turned([WorkerState.DRAINING, WorkerState.DRAINING], 12, leaving=True)
+    told = systemd.told()
+    systemd.close()
+    assert told == [
+        ["STATUS=no worker is ready: 2 starting; calls: 0", "WATCHDOG=1"],
+        ["READY=1", "STATUS=workers ready: 1 of 2; calls: 0", "WATCHDOG=1"],
+        ["STOPPING=1", "STATUS=draining; calls left: 12", "WATCHDOG=1"],
+    ]
+
+
 def test_a_pod_lives_while_its_supervisor_turns(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    pod.telemetry.turned([], leaving=False)
+    pod.telemetry.turned([], 0, leaving=False)
     assert pod.get("/livez")[0] == 200
     monkeypatch.setattr(pod_telemetry, "STUCK_AFTER_S", -1.0)
     assert pod.get("/livez") == (503, "the supervisor has been stuck for 0 s\n")
@@ -90,7 +107,7 @@ def test_a_worker_that_is_gone_leaves_its_counters(pod: Pod) -> None:
     assert 'voicepool_calls_active{worker="1"} 4.0' in pod.metrics
     pod.telemetry.gone(1)
     pod.telemetry.restarted(1, "died")
-    pod.telemetry.turned([WorkerState.READY, WorkerState.STOPPED], leaving=False)
+    pod.telemetry.turned([WorkerState.READY, WorkerState.STOPPED], 0, leaving=False)
     assert 'voicepool_calls_active{worker="0"} 3.0' in pod.metrics
     assert not any(line.startswith('voicepool_calls_active{worker="1"') for line in pod.metrics)
     assert 'voicepool_barge_ins_total{agent="desk"} 2.0' in pod.metrics
@@ -107,7 +124,7 @@ def test_nobody_is_shown_anything_without_a_port_and_a_collector() -> None:
     telemetry = PodTelemetry()
     with capture_logs() as logs:
         telemetry.open(settings(telemetry_port=None))
-        telemetry.turned([WorkerState.READY], leaving=False)
+        telemetry.turned([WorkerState.READY], 0, leaving=False)
         telemetry.measured(0, measured(calls=1))
         telemetry.close()
     assert logs == []
