@@ -354,8 +354,11 @@ class Dispatcher:
         self._proxy.workers.update(self._table.addresses(), asyncio.get_running_loop().time())
         self._proxy.open = self._table.room(self._agents.current.resources) > 0
         if self._table.in_touch:
-            for address in self._table.take_silent():  # what rings there rings at somebody dead
-                self._driver.run(partial(self._proxy.unreachable, address))
+            for row in self._table.take_silent():  # what rings there rings at somebody dead
+                if self._table.is_served(address_of(row)):  # by its replacement, whose calls go on
+                    self._driver.run(partial(self._proxy.lost, row.record.worker_id))
+                else:
+                    self._driver.run(partial(self._proxy.unreachable, address_of(row)))
         self._note_answered()
 
 

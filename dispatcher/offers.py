@@ -19,7 +19,7 @@ from shared.clock import now_ms
 from shared.control.leases import Wish
 from shared.control.quotas import ResourceQuota
 from shared.control.rows import WorkerRow
-from shared.errors import ControlUnavailable, LeaseLost, NoCapacity, WorkerUnknown
+from shared.errors import ControlUnavailable, LeaseLost, NoCapacity, WorkerGone
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import CallRecord, Lease
 
@@ -139,6 +139,9 @@ class _Attempt:
             peer=place.source,
             traceparent=self._traceparent,
         )
+        # Where one that was tried has answered: its replacement perhaps, which takes another INVITE for a copy (482).
+        answered = () if place.silent else place.exclude
+        self._tried_at = {address_of(row) for row in map(desk.table.find, answered) if row}
         self._lease_id = new_lease_id()
         self._asked: WorkerId | None = None
         """The worker for whose slot Redis was last asked, and has not answered."""
@@ -156,13 +159,14 @@ class _Attempt:
         return self._provisional((*self._table.rows, *self._table.forgotten))
 
     async def _lease(self) -> Lease:
+        seen = self._table.rows
         try:
             return await self._from_table()
-        except WorkerUnknown:  # however young, the table is of a time before Redis came back empty
-            read_anew = await self._table.refresh()
+        except WorkerGone:  # however young, the table is of a time before Redis came back empty, or the worker died
+            await self._table.refresh()
         except NoCapacity:
-            read_anew = await self._table.refresh(REFUSAL_AGE_S)
-        if read_anew:
+            await self._table.refresh(REFUSAL_AGE_S)
+        if self._table.rows is not seen:  # it has been read since, for this call or for another one
             with suppress(NoCapacity):
                 return await self._from_table()
         if not self._table.forgotten:
@@ -177,7 +181,7 @@ class _Attempt:
                 return await self._acquire(row)
             except NoCapacity as error:
                 exclude.add(row.record.worker_id)
-                refusal = WorkerUnknown if isinstance(error, WorkerUnknown) else refusal
+                refusal = WorkerGone if isinstance(error, WorkerGone) else refusal
         raise refusal("no worker has room")
 
     async def _acquire(self, row: WorkerRow) -> Lease:
@@ -226,8 +230,9 @@ class _Attempt:
     def _choose(
         self, rows: Collection[WorkerRow], exclude: Collection[WorkerId], *, ignore_load: bool = False
     ) -> WorkerRow | None:
+        rows = [row for row in rows if address_of(row) not in self._tried_at]
         return choose(
-            [replace(row, leased=0) for row in rows] if ignore_load else list(rows),
+            [replace(row, leased=0) for row in rows] if ignore_load else rows,
             policy=self._policy,
             exclude=exclude,
             taken={} if ignore_load else self._table.taken,

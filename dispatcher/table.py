@@ -39,20 +39,22 @@ class Table:
         """Slots leased, less those given back, since `rows` were read."""
         self.in_touch = False
         """Whether Redis answered when last asked for anything."""
-        self._gone: set[Address] = set()
+        self._gone: dict[WorkerId, WorkerRow] = {}
         self._source = source
         self._clock = clock
         self._reading = asyncio.Lock()
-        self._read_at = float("-inf")
+        self._asked_at = self._read_at = float("-inf")
 
-    async def refresh(self, max_age_s: float = 0.0) -> bool:
-        """Reads the table unless it is younger than `max_age_s`, once for all who ask meanwhile.
+    async def refresh(self, max_age_s: float = 0.0) -> None:
+        """Reads the table unless it is younger than `max_age_s`, once for all who ask while it is being read.
 
-        Returns whether it was read; raises ControlUnavailable, and then the last known table stands.
+        Raises ControlUnavailable, and then the last known table stands.
         """
+        called_at = self._clock()
         async with self._reading:
-            if self.age_s < max_age_s:
-                return False
+            if self.age_s < max_age_s or self._asked_at > called_at:
+                return
+            asked_at = self._clock()
             try:
                 watched_for_s, rows = await self._source.watched_table()
             except ControlUnavailable:
@@ -62,15 +64,15 @@ class Table:
             if unwatched:  # who is silent may not have had the time to say anything
                 rows = [row for row in rows if row.alive]
             known = {row.record.worker_id for row in rows}
+            served = {address_of(row) for row in rows}
             missing = [row for row in (*self.rows, *self.forgotten) if row.record.worker_id not in known]
-            self.forgotten = missing if unwatched else ()
-            if not unwatched:  # dead and reaped, perhaps before it was seen to be silent; or it left, without a call
-                self._gone.update(map(address_of, missing))
+            self.forgotten = [row for row in missing if unwatched and address_of(row) not in served]
+            # Dead and reaped, perhaps before they were seen to be silent, or replaced; or they left, without a call.
+            self._gone.update((row.record.worker_id, row) for row in missing if row not in self.forgotten)
             self.rows = [row for row in rows if _has_address(row)]
             self.taken.clear()
             self.in_touch = True
-            self._read_at = self._clock()
-            return True
+            self._asked_at, self._read_at = asked_at, self._clock()
 
     @property
     def age_s(self) -> float:
@@ -81,10 +83,14 @@ class Table:
         """Yields where the workers listen."""
         return map(address_of, (*self.rows, *self.forgotten))
 
-    def take_silent(self) -> set[Address]:
-        """Returns where the workers listened that are dead or hang; those that are out of the table only once."""
-        gone, self._gone = self._gone, set()
-        return gone.union(address_of(row) for row in self.rows if not row.alive)
+    def take_silent(self) -> list[WorkerRow]:
+        """Returns the workers that are dead or hang; those that are out of the table only once."""
+        gone, self._gone = self._gone, {}
+        return [*gone.values(), *(row for row in self.rows if not row.alive)]
+
+    def is_served(self, address: Address) -> bool:
+        """Whether a living worker listens there."""
+        return any(row.alive and address_of(row) == address for row in (*self.rows, *self.forgotten))
 
     def find(self, worker_id: WorkerId) -> WorkerRow | None:
         """Returns a worker, None when the table does not have it."""

@@ -4,7 +4,7 @@ VoicePoolError
 +-- ConfigError         a setting is missing or wrong; the process does not start
 +-- ControlUnavailable  Redis did not answer in time; the caller goes on from what it knows
 +-- NoCapacity          no worker has room for the call
-|   +-- WorkerUnknown   the worker is not registered (any more)
+|   +-- WorkerGone      the worker is not registered (any more), or silent
 +-- NoQuota             no Voice Live resource has anything left for the call
 +-- CallTaken           another replica's lease for the call has been claimed
 +-- LeaseLost           the lease is unknown, expired, or another worker's
@@ -38,8 +38,8 @@ class NoCapacity(VoicePoolError):
     """No worker has room; the INVITE gets 503."""
 
 
-class WorkerUnknown(NoCapacity):
-    """Redis does not know the worker: it has left, or Redis has come back empty."""
+class WorkerGone(NoCapacity):
+    """Redis does not know the worker, or has not heard of it for long: who chose it did so from an outdated table."""
 
 
 class NoQuota(VoicePoolError):

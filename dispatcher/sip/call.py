@@ -85,6 +85,11 @@ class Calls:
         """Ends a question and returns whose it was, once."""
         return self._questions.pop(number, None)
 
+    def lost(self, worker_id: WorkerId, now: float) -> None:
+        """Has the calls that ring at this worker look for another one: it has died, and its address is another's."""
+        for call in list(self._by_invite.values()):
+            call.lost(worker_id, now)
+
     def forget(self, call: "Call") -> None:
         """Lets the same INVITE start a call again."""
         if self._by_invite.get(call.invite_key) is call:
@@ -210,10 +215,13 @@ class Call:
             self._stop_waiting()
             self.taken(now)
             self._place(silent=True)
-        elif response.status == 403 and self._offer and self._offer.lease.provisional:
-            # The worker could not enter the lease: Redis is back, and has another one for this call. It will be found.
-            self._tried -= {self._offer.lease.worker_id}
-            self._next("lease not entered", now, silent=False)
+        elif response.status == 403 and self._offer:
+            # Of the lease, which is ours: the caller cannot help it. Either the worker that it is for has died, and its
+            # replacement has its address; or the worker could not enter it, because Redis is back and has another one
+            # for this call, which will be found, for this worker maybe.
+            if self._offer.lease.provisional:
+                self._tried -= {self._offer.lease.worker_id}
+            self._next("lease refused", now, silent=False)
         else:
             self._server.respond(response.status, response.without_top_via(), now)
             cancelled = self._cancelled or response.status == 487  # another replica may have got the CANCEL
@@ -229,6 +237,13 @@ class Call:
             self._refuse(408, "worker_timeout", now)  # timer C; section 16.8
         else:
             self._next(failure, now, silent=True)
+
+    def lost(self, worker_id: WorkerId, now: float) -> None:
+        """Called when a worker has died whose address is another's now, so that no ICMP will say it."""
+        if self._branch and self._offer and self._offer.lease.worker_id == worker_id:
+            self._branch.drop()
+            self._tried -= {worker_id}  # nobody else is at the address who has seen the INVITE
+            self._next("replaced", now, silent=True)
 
     def alarm(self, name: str, now: float) -> None:
         """Called when a worker was silent for too long, or is to be nudged, or when another replica must be done."""

@@ -23,6 +23,7 @@ from dispatcher.sip.seal import Seal
 from dispatcher.sip.search import Searches
 from dispatcher.sip.trace import Traces
 from dispatcher.sip.transaction import Do, Event
+from shared.ids import WorkerId
 from shared.messages import Lease
 
 IN_DIALOG_HEADROOM = 1.25
@@ -173,6 +174,11 @@ class Proxy:
     def unreachable(self, address: Address, now: float) -> list[Action]:
         """Tells that nobody listens at `address`: an ICMP error, or a worker whose heartbeat stopped."""
         self._layer.unreachable(address, now)
+        return self._layer.take_actions()
+
+    def lost(self, worker_id: WorkerId, now: float) -> list[Action]:
+        """Tells that a worker is dead at whose address another one listens."""
+        self._calls.lost(worker_id, now)
         return self._layer.take_actions()
 
     def disconnected(self, connection: Address, now: float) -> list[Action]:

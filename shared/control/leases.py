@@ -14,7 +14,7 @@ from shared.control.connection import ask
 from shared.control.quotas import ResourceQuota
 from shared.control.reaper import Reaper
 from shared.control.scripts import Argument, Script, held_lease, leases_to_keep
-from shared.errors import CallTaken, LeaseLost, NoCapacity, NoQuota, WorkerUnknown
+from shared.errors import CallTaken, LeaseLost, NoCapacity, NoQuota, WorkerGone
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import CallRecord, Lease
 
@@ -70,8 +70,8 @@ class Leases:
         went nowhere (the worker answered 503 or nothing): it is released in the same step. `lease_id` is for who wants
         to use the lease without waiting for the answer.
 
-        Raises NoCapacity when the worker is not alive, not ready or full (the offer to be replaced then stands), and
-        WorkerUnknown when it is not even registered;
+        Raises NoCapacity when the worker is not ready or full (the offer to be replaced then stands), and WorkerGone
+        when it is not registered, or silent;
         NoQuota when no resource has anything left, with the time after which to ask again if the call waits in line,
         where it stays for as long as it is asked for more often than every WAITING_TTL_S; CallTaken when a worker has
         claimed a lease for the call, or the call has ended for good (`keys.over`), and LeaseLost when a worker has
@@ -114,8 +114,8 @@ class Leases:
                 raise NoQuota("in line", wait_s=wait_ms / 1000)
             case [b"no quota"]:
                 raise NoQuota("no quota")
-            case [b"unknown"]:
-                raise WorkerUnknown(f"{worker_id}: unknown")
+            case [(b"unknown" | b"silent") as why]:
+                raise WorkerGone(f"{worker_id}: {why.decode()}")
             case refusal:
                 raise NoCapacity(f"{worker_id}: {refusal[0].decode()}")
 

@@ -27,6 +27,7 @@ from shared.control import keys
 from shared.control.connection import connect
 from shared.ids import CallId, WorkerId
 from shared.messages import CallRecord, CommandName
+from shared.states import WorkerState
 from tests.acceptance.process import START_S, Event, PoolProcess
 from tests.acceptance.raw_sip import RawCaller
 from tests.acceptance.voice_live import VoiceLive
@@ -291,6 +292,11 @@ class Pool:
     def registered(self) -> list[str]:
         """Returns the ids of the workers in the table."""
         return [worker.worker_id for worker in self._look(look.workers)]
+
+    def ready(self) -> list[str]:
+        """Returns the ids of the workers that Redis has heard of lately, and which take calls."""
+        rows = self._look(look.workers)
+        return [row.worker_id for row in rows if row.alive and row.state is WorkerState.READY]
 
     def dispatcher_id(self, dispatcher: int) -> str:
         """Returns the id by which operators know a dispatcher."""

@@ -6,9 +6,11 @@ In each test there are two workers, each with a caller in progress and one who h
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from admin.ports import free_tcp_port
 from shared.control.keys import HEARTBEAT_TTL_S
 from shared.ending import CallEnd
 from tests.acceptance.callers import PAUSE_MAX_S, Caller, Callers
@@ -182,3 +184,16 @@ def test_its_supervisor_killed_it_finishes_its_calls_and_leaves(scene: Scene) ->
         last = callers.call().answered()
         assert last.hang_up() == 200
         pool.assert_settled([last.call_id])
+
+
+def test_its_replacement_at_the_same_address_gets_the_calls_before_anybody_has_missed_it(tmp_path: Path) -> None:
+    """A worker is killed, and replaced within HEARTBEAT_TTL_S. New: answered by the replacement, at once."""
+    sip_port = free_tcp_port()  # among others than the media ports
+    with running_pool(tmp_path, workers=1, WORKER_SIP_PORT=str(sip_port)) as pool, Callers(pool) as callers:
+        pool.kill_worker(*pool.ready())
+        _, replacement = pool.supervisor.wait_for("worker.ready", count=2)
+        until(lambda: replacement["worker"] in pool.ready(), START_S, pool.tails)
+        for caller in [callers.call() for _ in range(6)]:
+            caller.answered()
+        callers.hang_up()
+        pool.assert_settled(callers.call_ids)

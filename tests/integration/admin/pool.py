@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from zlib import crc32
 
 from redis.asyncio import Redis
 
@@ -44,8 +45,9 @@ async def add_worker(
 ) -> None:
     """Registers a worker of ten slots, in the pod that its id names."""
     pod = worker_id.rsplit("-", 2)[0]
+    port = 1024 + crc32(worker_id.encode()) % 60_000  # of its own
     record = WorkerRecord(
-        worker_id=worker_id, pod=pod, pid=7, sip_host="192.0.2.1", sip_port=5070, capacity=10, state=state,
+        worker_id=worker_id, pod=pod, pid=7, sip_host="192.0.2.1", sip_port=port, capacity=10, state=state,
         started_at_ms=now_ms(), labels={"region": "west"},
     )  # fmt: skip
     await Workers(redis).register(record)

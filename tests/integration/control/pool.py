@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from zlib import crc32
 
 from redis.asyncio import Redis
 
@@ -28,13 +29,13 @@ DIALOG = Dialog(
 
 
 def worker_record(worker_id: str, capacity: int = 2, state: WorkerState = WorkerState.READY) -> WorkerRecord:
-    """Returns a worker that is ready and has `capacity` slots."""
+    """Returns a worker that is ready, has `capacity` slots, and an address of its own."""
     return WorkerRecord(
         worker_id=WorkerId(worker_id),
         pod="pod",
         pid=1,
         sip_host="192.0.2.1",
-        sip_port=5070,
+        sip_port=1024 + crc32(worker_id.encode()) % 60_000,
         capacity=capacity,
         state=state,
         started_at_ms=INVITE_AT_MS,

@@ -1,11 +1,16 @@
 """The worker table."""
 
+from dataclasses import replace
+
+import pytest
 from redis.asyncio import Redis
 
 from shared.control import keys
 from shared.control.connection import ask
 from shared.control.leases import Leases
+from shared.control.reaper import Reaper
 from shared.control.workers import Workers
+from shared.errors import NoCapacity
 from shared.ids import CallId, WorkerId
 from shared.states import WorkerState
 from tests.integration.control.pool import INVITE_AT_MS, pass_time, snapshot, worker_record
@@ -105,3 +110,29 @@ async def test_registering_says_which_calls_are_leased_elsewhere(
     await workers.register(worker_record("two"), [])
     await leases.acquire(CallId("a"), WorkerId("two"), invite_at_ms=INVITE_AT_MS)
     assert await workers.register(worker_record("one"), [mine]) == [mine.lease_id]
+
+
+async def test_whoever_registers_at_the_address_of_another_shows_that_one_to_be_dead(
+    redis: Redis, workers: Workers, leases: Leases
+) -> None:
+    """Its socket is bound, so the other's is closed: no call is to be leased to it while nobody has missed it."""
+    for worker_id in ("one", "two"):
+        await workers.register(worker_record(worker_id))
+    await leases.acquire(CallId("a"), ONE, invite_at_ms=INVITE_AT_MS)
+    await workers.register(replace(worker_record("next"), sip_port=worker_record("one").sip_port))
+    assert {row.record.worker_id: row.alive for row in await workers.table()} == {
+        "next": True, "one": False, "two": True
+    }  # fmt: skip
+    with pytest.raises(NoCapacity, match="silent"):
+        await leases.acquire(CallId("b"), ONE, invite_at_ms=INVITE_AT_MS)
+    await Reaper(redis).reap()
+    await pass_time(redis, keys.HEARTBEAT_TTL_S + 0.1)
+    for worker_id in ("next", "two"):
+        await workers.heartbeat(WorkerId(worker_id), WorkerState.READY)
+    assert [lease.call_id for lease in await Reaper(redis).reap()] == ["a"]
+
+
+async def test_registering_again_or_beside_others_takes_nobody_for_dead(workers: Workers) -> None:
+    for worker_id in ("one", "two", "one"):
+        await workers.register(worker_record(worker_id))
+    assert [row.alive for row in await workers.table()] == [True, True]

@@ -190,6 +190,10 @@ class Stage:
         """A connection is closed."""
         self._carry_out(self.proxy.disconnected(connection, self.now))
 
+    def lost(self, worker: str) -> None:
+        """Tells that a worker is dead whose address is another's."""
+        self._carry_out(self.proxy.lost(WorkerId(worker), self.now))
+
     def unreachable(self, address: Address) -> None:
         """The network says that nobody listens at `address`."""
         self._carry_out(self.proxy.unreachable(address, self.now))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from shared.control.keys import HEARTBEAT_TTL_S
 from shared.control.leases import Wish
 from shared.control.workers import WorkerRow
-from shared.errors import CallTaken, ControlUnavailable, LeaseLost, NoCapacity, WorkerUnknown
+from shared.errors import CallTaken, ControlUnavailable, LeaseLost, NoCapacity, WorkerGone
 from shared.ids import CallId, LeaseId, WorkerId, new_lease_id
 from shared.messages import CallRecord, Lease, ResourceQuota, WorkerHealth, WorkerRecord
 from shared.states import WorkerState
@@ -84,7 +84,7 @@ class Pool:
             return held
         worker = self.workers.get(worker_id)
         if worker is None:
-            raise WorkerUnknown("unknown")
+            raise WorkerGone("unknown")
         if self.load(worker_id) + self.hidden.get(worker_id, 0) >= worker.capacity:
             raise NoCapacity("full")
         lease = Lease(

@@ -122,6 +122,19 @@ async def test_a_second_try_goes_elsewhere_and_frees_the_first_offer() -> None:
     assert desk.pool.load(tried) == 0
 
 
+async def test_a_second_try_does_not_go_to_the_replacement_of_a_worker_that_has_answered_there() -> None:
+    desk = Desk("w1", capacity=2)
+    desk.pool.add("next", port=5070, capacity=2)
+    await desk.table.refresh()
+    assert await desk.make("call-1", "w1", attempt=2) is None
+    desk.pool.add("w2", port=5071, capacity=2)
+    desk.now += 60
+    offer = await desk.make("call-1", "w1", attempt=2)
+    assert offer and offer.lease.worker_id == "w2"
+    waiting = place("call-2", "w1", "w2", attempt=2, silent=True)  # on w1, which is dead: it has answered nothing
+    assert (await desk.offers.make(waiting, DEMANDS, invite_at_ms=1)).lease.worker_id == "next"
+
+
 async def test_a_call_that_its_failed_worker_holds_is_placed_once_it_has_let_go() -> None:
     desk = await read(Desk("w1", "w2"))
     first = await desk.make()

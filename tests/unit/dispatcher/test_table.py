@@ -46,13 +46,18 @@ async def reading(source: Source, *rows: WorkerRow) -> Table:
     return table
 
 
+def silent(table: Table) -> list[str]:
+    """Takes those who are told to be silent."""
+    return [row.record.worker_id for row in table.take_silent()]
+
+
 def at(port: int) -> Address:
     return Address("udp", "10.0.1.1", port)
 
 
 async def test_a_silent_worker_is_told_for_as_long_as_it_is_in_the_table() -> None:
     table = await reading(Source(), row("w1"), row("w2", SILENT_MS))
-    assert table.take_silent() == table.take_silent() == {at(2)}
+    assert silent(table) == silent(table) == ["w2"]
 
 
 async def test_a_worker_that_was_reaped_before_it_was_seen_to_be_silent_is_told_once() -> None:
@@ -61,8 +66,8 @@ async def test_a_worker_that_was_reaped_before_it_was_seen_to_be_silent_is_told_
     source.rows = [row("w1")]
     await table.refresh()
     await table.refresh()
-    assert table.take_silent() == {at(2)}
-    assert table.take_silent() == set()
+    assert silent(table) == ["w2"]
+    assert silent(table) == []
 
 
 async def test_silence_from_before_anybody_watched_says_nothing() -> None:
@@ -71,11 +76,11 @@ async def test_silence_from_before_anybody_watched_says_nothing() -> None:
     source.watched_for_s, source.rows = 0.0, [row("w1", SILENT_MS)]
     await table.refresh()
     assert table.ready() == 1
-    assert table.take_silent() == set()
+    assert silent(table) == []
     source.watched_for_s = WATCHED_S
     await table.refresh()
     assert table.ready() == 0
-    assert table.take_silent() == {at(1)}
+    assert silent(table) == ["w1"]
 
 
 async def test_a_forgotten_worker_that_does_not_come_back_is_told_once() -> None:
@@ -83,7 +88,25 @@ async def test_a_forgotten_worker_that_does_not_come_back_is_told_once() -> None
     table = await reading(source, row("w1"))
     source.watched_for_s, source.rows = 0.0, []
     await table.refresh()
-    assert (table.ready(), table.take_silent()) == (1, set())
+    assert (table.ready(), silent(table)) == (1, [])
     source.watched_for_s = WATCHED_S
     await table.refresh()
-    assert (table.ready(), table.take_silent()) == (0, {at(1)})
+    assert (table.ready(), silent(table)) == (0, ["w1"])
+
+
+async def test_a_forgotten_worker_whose_address_another_one_has_is_not_waited_for() -> None:
+    source = Source()
+    table = await reading(source, row("w1"), row("w2"))
+    source.watched_for_s, source.rows = 0.0, [row("x1")]
+    await table.refresh()
+    assert [each.record.worker_id for each in table.forgotten] == ["w2"]
+    assert silent(table) == ["w1"]
+
+
+async def test_the_address_of_a_dead_worker_is_served_once_a_living_one_has_it() -> None:
+    source = Source()
+    table = await reading(source, row("w1", SILENT_MS), row("w2"))
+    assert (silent(table), table.is_served(at(1)), table.is_served(at(2))) == (["w1"], False, True)
+    source.rows = [row("w1", SILENT_MS), row("x1"), row("w2")]
+    await table.refresh()
+    assert (silent(table), table.is_served(at(1))) == (["w1"], True)

@@ -4,6 +4,7 @@ import pytest
 
 from dispatcher.sip.call import WORKER_MAX_BYTES
 from dispatcher.sip.message import Request, parse
+from shared.ids import WorkerId
 from tests.unit.dispatcher.ladder import CALLER, SDP, WORKERS, Stage, header_of, invite, request, response
 
 
@@ -261,14 +262,36 @@ def test_a_provisional_lease_that_its_worker_cannot_enter_is_followed_by_a_real_
     assert stage.got(CALLER) == ["200 INVITE"]
 
 
-def test_a_real_lease_that_its_worker_refuses_ends_the_call() -> None:
+def test_a_real_lease_that_is_refused_at_its_workers_address_is_followed_by_one_for_another_worker() -> None:
     stage = Stage()
     stage.send(invite())
     stage.place("w1")
     stage.take(CALLER)
     stage.worker_sends("w1", response(stage.one("w1"), 403))
-    assert stage.got(CALLER) == ["403 INVITE"]
-    assert stage.released == ["lease-w1"]
+    (place,) = stage.places
+    assert (stage.got(CALLER), place.attempt, place.exclude, place.silent) == (
+        [],
+        2,
+        frozenset([WorkerId("w1")]),
+        False,
+    )
+    stage.place("w2")
+    stage.worker_sends("w2", response(stage.take("w2")[-1], 200))
+    assert stage.got(CALLER) == ["200 INVITE"]
+
+
+def test_a_ringing_call_whose_worker_is_replaced_at_its_address_goes_on_and_others_notice_nothing() -> None:
+    stage = Stage()
+    ringing(stage)
+    stage.lost("w2")
+    assert stage.places == []
+    stage.lost("w1")
+    stage.lost("w1")
+    (place,) = stage.places
+    assert (stage.got("w1"), stage.got(CALLER), place.exclude, place.silent) == ([], [], frozenset(), True)
+    stage.place("w1")
+    stage.worker_sends("w1", response(stage.one("w1"), 200))
+    assert stage.got(CALLER) == ["200 INVITE"]
 
 
 def test_three_workers_are_tried_then_the_caller_gets_503() -> None:
