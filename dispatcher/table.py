@@ -36,7 +36,7 @@ class Table:
         self.forgotten: Sequence[WorkerRow] = ()
         """Workers that Redis has forgotten, or not heard of, and that have had no time to change that: it was away."""
         self.taken: Counter[WorkerId] = Counter()
-        """Slots leased, less those given back, since `rows` were read."""
+        """Slots leased, less those given back, since `rows` were read; before they were read, only those given back."""
         self.in_touch = False
         """Whether Redis answered when last asked for anything."""
         self._gone: dict[WorkerId, WorkerRow] = {}
@@ -54,7 +54,7 @@ class Table:
         async with self._reading:
             if self.age_s < max_age_s or self._asked_at > called_at:
                 return
-            asked_at = self._clock()
+            asked_at, taken = self._clock(), self.taken.copy()
             try:
                 watched_for_s, rows = await self._source.watched_table()
             except ControlUnavailable:
@@ -70,7 +70,9 @@ class Table:
             # Dead and reaped, perhaps before they were seen to be silent, or replaced; or they left, without a call.
             self._gone.update((row.record.worker_id, row) for row in missing if row not in self.forgotten)
             self.rows = [row for row in rows if _has_address(row)]
-            self.taken.clear()
+            # Given back since the question: it may be taken in the answer. Taken since: Redis will not lease it twice.
+            changed = {worker_id: count - taken[worker_id] for worker_id, count in self.taken.items()}
+            self.taken = Counter({worker_id: count for worker_id, count in changed.items() if count < 0})
             self.in_touch = True
             self._asked_at, self._read_at = asked_at, self._clock()
 

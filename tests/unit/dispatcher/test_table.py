@@ -1,5 +1,8 @@
 """The worker table between two readings: who is missing in the second one, and what that says."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from dispatcher.sip.actions import Address
 from dispatcher.table import Table
 from shared.control.keys import HEARTBEAT_TTL_S, ms
@@ -33,8 +36,11 @@ class Source:
     def __init__(self) -> None:
         self.rows: list[WorkerRow] = []
         self.watched_for_s = WATCHED_S
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What happens between question and answer."""
 
     async def watched_table(self) -> tuple[float, list[WorkerRow]]:
+        self.meanwhile()
         return self.watched_for_s, self.rows
 
 
@@ -53,6 +59,21 @@ def silent(table: Table) -> list[str]:
 
 def at(port: int) -> Address:
     return Address("udp", "10.0.1.1", port)
+
+
+async def test_a_slot_that_is_given_back_while_the_table_is_read_is_free_in_it() -> None:
+    source = Source()
+    table = await reading(source, replace(row("w1"), leased=1), row("w2"))
+    table.taken[WorkerId("w2")] += 1
+    assert table.room() == 0
+
+    def meanwhile() -> None:
+        table.taken[WorkerId("w1")] -= 1
+        table.taken[WorkerId("w2")] += 1
+
+    source.meanwhile = meanwhile
+    await table.refresh()
+    assert table.room() == 2, "what was taken meanwhile is not counted: Redis has the last word"
 
 
 async def test_a_silent_worker_is_told_for_as_long_as_it_is_in_the_table() -> None:
