@@ -26,7 +26,7 @@ test-cluster: setup ## the Helm chart on a real Kubernetes control plane with si
 	@.venv/bin/python -m tests.deploy.cluster.build
 	@.venv/bin/pytest tests/deploy/cluster -m cluster
 
-test-systemd: setup ## docs/debian.md typed into a booted Debian 12; needs root, debootstrap and systemd-container; a quarter of an hour the first time, then seven minutes
+test-systemd: setup ## docs/debian.md typed into a booted Debian 12; needs root, debootstrap and systemd-container; a quarter of an hour the first time, then eight minutes
 	@.venv/bin/pytest tests/deploy/systemd -m systemd
 
 test-asterisk: setup ## a real Asterisk, set up as docs/asterisk.md says, before a pool; needs root and debootstrap (ASTERISK_SUITE=bullseye: 16.28)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load.clips import speech
+from bench.load.clips import RATE, speech, tone
 from bench.load.rtp import KEY_BYTES, RtpLoad, SrtpKeys
 from bench.load.sdp import offer, parse_answer
 from bench.load.sip import Dialog, Refused, SipCaller
@@ -24,6 +24,9 @@ SPEECH_TEXT = (
     "know where it is. The number of the order is four, seven, one, one, eight. I have also moved since then, so please"
     " check the address, and tell me when I can expect the delivery."
 )
+
+UTTERANCE = "utterance"
+UTTERANCE_S, CYCLE_S = 0.8, 4.0
 
 ANSWER_S = 30.0
 
@@ -62,6 +65,7 @@ class Callers:
         """Yields callers of the SIP port of a dispatcher or baseline; calls still up at the end are dropped."""
         async with SipCaller.open(ADDRESS) as sip, RtpLoad(directory, ADDRESS, cpu) as rtp:
             await rtp.clip(SPEECH, await asyncio.to_thread(speech, SPEECH_TEXT))
+            await rtp.clip(UTTERANCE, _utterance())
             yield cls(sip, rtp, sip_port, srtp)
 
     async def call(self) -> Caller:
@@ -85,13 +89,21 @@ class Callers:
         """Has a caller speak for ever; each is at another word."""
         await self.rtp.loop(caller.number, SPEECH, caller.number * 9973 * 160 % (60 * 8000))
 
-    async def ramp(self, calls: int, per_second: float) -> None:
-        """Makes `calls` calls that speak, one after the other's start; raises RigError when one is refused."""
+    async def converse(self, caller: Caller) -> None:
+        """Has a caller say a tone of 0.8 s every 4 s for ever; each begins a little later than the one before."""
+        await self.rtp.loop(caller.number, UTTERANCE, caller.number * 1999 % int(CYCLE_S * RATE) // 160 * 160)
+
+    async def ramp(self, calls: int, per_second: float, *, turns: bool = False) -> None:
+        """Makes `calls` calls, one after the other's start, that speak, or that converse if there are to be turns.
+
+        Raises RigError when one is refused.
+        """
+        talk = self.converse if turns else self.speak
         room = asyncio.Semaphore(AT_ONCE)
 
         async def one() -> None:
             async with room:
-                await self.speak(await self.call())
+                await talk(await self.call())
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -119,3 +131,8 @@ class Callers:
         await caller.dialog.bye()
         await self.rtp.remove(caller.number)
         self.up.remove(caller)
+
+
+def _utterance() -> bytes:
+    said = tone(440, UTTERANCE_S, -10.0)
+    return said + b"\xff" * (int(CYCLE_S * RATE) - len(said))

@@ -65,6 +65,7 @@ def main() -> None:
 @_UPLINK
 @click.option("--tls", is_flag=True, help="wss:// to the model.")
 @click.option("--srtp", is_flag=True, help="SRTP to the callers.")
+@click.option("--turns", is_flag=True, help="An utterance every 4 s, and an answer to it.")
 @click.option(
     "--seconds", default=10.0, show_default=True, type=click.FloatRange(1, 3600), help="Length of the window."
 )

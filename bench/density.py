@@ -3,9 +3,10 @@
     callers (RtpLoad) == RTP ==> worker == WebSocket ==> simulator (monologue: it speaks all the time)
     SipCaller -- INVITE --> dispatcher -- INVITE --> worker
 
-Callers and simulator speak all the time, so that both directions carry speech at once. The worker process has a core
-to itself; baselines take its place in the same run, under the same load. What is measured is CPU time of that one
-process over a steady window, its memory, and when the packets reached the callers, by the kernel's clock.
+Callers and simulator speak all the time, so that both directions carry speech at once; or, if that is asked for, in
+turns. The worker process has a core to itself; baselines take its place in the same run, under the same load. What is
+measured is CPU time of that one process over a steady window, its memory, and when the packets reached the callers, by
+the kernel's clock.
 """
 
 import asyncio
@@ -72,6 +73,8 @@ class Options:
     uplink_ms: int = 20
     tls: bool = False
     srtp: bool = False
+    turns: bool = False
+    """Callers and model take turns, all of them barge-ins, instead of speaking all the time."""
     seconds: float = 10.0
     """Length of the window."""
     baselines: tuple[str, ...] = tuple(BASELINES)
@@ -198,6 +201,7 @@ class Density:
     rss_kb_per_call: float
     underruns: int
     uplink_dropped: int
+    turns_taken: int
     loop_lag_ms: dict[str, float]
     baselines: dict[str, Compared] = field(default_factory=dict)
     telemetry: Telemetry | None = None
@@ -211,6 +215,7 @@ class Density:
             "uplink_ms": options.uplink_ms,
             "tls": options.tls,
             "srtp": options.srtp,
+            "turns": options.turns,
             "cpu_percent_per_call": round(window.cpu_percent_per_call, 4),
             "rss_kb_per_call": round(self.rss_kb_per_call, 1),
             "idle_rss_mb": round(self.idle_rss_mb, 1),
@@ -218,6 +223,7 @@ class Density:
             "underruns": self.underruns,
             "lost": window.lost,
             "uplink_dropped": self.uplink_dropped,
+            "turns_taken": self.turns_taken,
             "loop_lag_ms": rounded(self.loop_lag_ms),
             "threads": {name: round(share, 4) for name, share in window.threads.items()},
             "supervisor_percent": round(window.supervisor_percent, 3),
@@ -341,7 +347,7 @@ async def _measure_pool(
         uplink_ms=options.uplink_ms,
         tls=options.tls,
         srtp=options.srtp,
-        simulator=model_options(directory),
+        simulator=model_options(directory, turns=options.turns),
         worker=settings,
     )
     progress.say(f"{options.calls} calls: starting the pool")
@@ -372,6 +378,7 @@ async def _measure_pool(
         rss_kb_per_call=(window.rss_kb - idle_kb) / options.calls,
         underruns=sum(counter["underruns"] for counter in counters),
         uplink_dropped=sum(counter["uplink_dropped"] for counter in counters),
+        turns_taken=sum(len(record.turns) for record in records),
         loop_lag_ms={"p50": statistics.median(lags), "max": max(lags)},
     )
 
@@ -393,7 +400,7 @@ async def _try_baseline(name: str, calls: int, options: Options, directory: Path
     """Measures a baseline; None when it lost sessions of the model, whose calls cost something else then."""
     baseline = BASELINES[name]
     async with rig(directory) as started:
-        await started.start_simulator(PoolOptions(calls=calls, simulator=model_options(directory)))
+        await started.start_simulator(PoolOptions(calls=calls, simulator=model_options(directory, turns=options.turns)))
         argv = [sys.executable, "-m", baseline.module, "--calls", str(calls)]
         if baseline.needs_endpoint:
             argv += ["--endpoint", started.simulator_url]
@@ -423,7 +430,7 @@ async def _window(
     Returns None when not every call had its session with the model to the end, where `sessions` says that it must.
     """
     progress.say(f"{calls} calls are being made")
-    await callers.ramp(calls, CALLS_PER_S)
+    await callers.ramp(calls, CALLS_PER_S, turns=options.turns)
     await asyncio.sleep(SETTLE_S)
     progress.say(f"measuring for {options.seconds:.0f} s")
     rtp = callers.rtp
@@ -473,10 +480,11 @@ async def _scrape(metrics: str) -> None:
         await answer.read()
 
 
-def model_options(directory: Path) -> tuple[str, ...]:
-    """Returns the simulator's options for a model that speaks all the time."""
+def model_options(directory: Path, *, turns: bool = False) -> tuple[str, ...]:
+    """Returns the simulator's options for a model that answers, or that speaks all the time."""
     speech = directory / "model.wav"
     if not speech.exists():
         write_wav(speech, speech_samples(MODEL_TEXT))
     # At a pace that all can bear: pjproject's port keeps 10 s and drops the rest.
-    return ("--monologue", "--mode", "play", "--play", str(speech), "--pace", "openai")
+    played = ("--mode", "play", "--play", str(speech), "--pace", "openai")
+    return played if turns else ("--monologue", *played)

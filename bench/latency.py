@@ -33,9 +33,6 @@ from bench.trace import SessionTrace
 from shared.ids import CallId
 from shared.messages import CallRecord
 
-UTTERANCE = "utterance"
-UTTERANCE_S, CYCLE_S = 0.8, 4.0
-
 FIRST_AUDIO_S = 0.2
 """How long the model thinks; in no figure, and subtracted from the greeting's."""
 
@@ -151,13 +148,11 @@ class _Measured:
 
 async def _converse(callers: Callers, started: Rig, options: Options, progress: Progress) -> _Measured:
     rtp = callers.rtp
-    await rtp.clip(UTTERANCE, _utterance())
     progress.say(f"{options.calls} calls are being made")
     talkers = []
-    for number in range(options.calls):
+    for _ in range(options.calls):
         caller = await callers.call()
-        # Not all at the same time: each begins its cycle a little later than the one before.
-        await rtp.loop(caller.number, UTTERANCE, number * 1999 % int(CYCLE_S * 8000) // 160 * 160)
+        await callers.converse(caller)
         talkers.append(caller)
     await rtp.record(True)
     progress.say(f"{options.setup_calls} more calls, one after the other, for the set-up times")
@@ -178,11 +173,6 @@ async def _greeted_call(callers: Callers) -> Caller:
     await asyncio.sleep(FIRST_AUDIO_S + 1.0)
     await callers.hang_up_one(caller)
     return caller
-
-
-def _utterance() -> bytes:
-    said = tone(440, UTTERANCE_S, -10.0)
-    return said + b"\xff" * (int(CYCLE_S * 8000) - len(said))
 
 
 def _onsets(packets: Packets, caller: Caller) -> list[int]:

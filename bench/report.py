@@ -16,6 +16,9 @@ from bench.density import THREADS
 
 Result = Mapping[str, Any]
 
+POINT_WORDS = {"tls": "TLS", "srtp": "SRTP", "turns": "turns"}
+"""What a density point is called beside format and chunk, by its fields."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -42,9 +45,9 @@ class Table:
 
 
 def point_name(point: Result) -> str:
-    """Returns what a density point is called: format, chunk, and what is encrypted."""
-    encrypted = "".join(f", {name.upper()}" for name in ("tls", "srtp") if point[name])
-    return f"{point['format']} {point['uplink_ms']} ms{encrypted}"
+    """Returns what a density point is called: format, chunk, what is encrypted, and whether there are turns."""
+    words = "".join(f", {word}" for name, word in POINT_WORDS.items() if point[name])
+    return f"{point['format']} {point['uplink_ms']} ms{words}"
 
 
 def tables(name: str, result: Result) -> list[Table]:
@@ -54,7 +57,7 @@ def tables(name: str, result: Result) -> list[Table]:
             density_table([result]),
             thread_table([result]),
             *([baseline_table(result)] if result["baselines"] else []),
-            *([telemetry_table(result)] if "telemetry" in result else []),
+            *([telemetry_table([result])] if "telemetry" in result else []),
         ],
         "latency": lambda: [latency_table([result])],
         "dispatch": lambda: [dispatch_table(result)],
@@ -73,7 +76,7 @@ def tables(name: str, result: Result) -> list[Table]:
     return [
         density_table(points),
         baseline_table(points[0]),
-        telemetry_table(points[0]),
+        telemetry_table([point for point in points if "telemetry" in point]),
         thread_table(points),
         search_table(result["search"]),
         latency_table(list(result["latency"].values())),
@@ -108,7 +111,8 @@ def density_table(points: Sequence[Result]) -> Table:
                 f"{point['load']['core_percent']:.0f} %",
             ]
         )
-    return Table("Density: one worker process on one core, both sides speaking all the time", headings, rows)
+    title = "Density: one worker process on one core, both sides speaking all the time (turns: in turns)"
+    return Table(title, headings, rows)
 
 
 def baseline_table(point: Result) -> Table:
@@ -128,11 +132,12 @@ def baseline_table(point: Result) -> Table:
     return Table("Baselines, same run and load", headings, rows)
 
 
-def telemetry_table(point: Result) -> Table:
+def telemetry_table(points: Sequence[Result]) -> Table:
     """Returns what it costs to show and send everything."""
     rows = [
         [
-            name,
+            point_name(point),
+            telemetry,
             f"{measured['cpu_percent_per_call']:.3f} %",
             f"{measured['threads']['event loop']:.3f} %",
             f"{measured['supervisor_percent']:.2f} %",
@@ -140,13 +145,15 @@ def telemetry_table(point: Result) -> Table:
             f"{measured['rtp_spacing_ms']['p99']:.2f} ms",
             ratio,
         ]
-        for name, measured, ratio in (
+        for point in points
+        for telemetry, measured, ratio in (
             ("off", point, ""),
             ("on", point["telemetry"], f"{point['telemetry']['ratio']:.3f}"),
         )
     ]
-    headings = ["telemetry", ">CPU per call", ">of it the event loop", ">supervisor", ">idle MB", ">RTP p99", ">ratio"]
-    return Table("Telemetry: every call traced, worker and supervisor together", headings, rows)
+    headings = ["format, chunk", "telemetry", ">CPU per call", ">of it the event loop", ">supervisor", ">idle MB"]
+    title = "Telemetry: every call traced, worker and supervisor together"
+    return Table(title, [*headings, ">RTP p99", ">ratio"], rows)
 
 
 def thread_table(points: Sequence[Result]) -> Table:

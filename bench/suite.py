@@ -36,8 +36,9 @@ POINTS = (
     density.Options(audio_format="pcm16", uplink_ms=100),
     density.Options(uplink_ms=20, tls=True),
     density.Options(uplink_ms=20, srtp=True),
+    density.Options(uplink_ms=20, turns=True, telemetry=True),
 )
-"""Density: 100 calls each; the first carries the baselines and the telemetry of its pass."""
+"""Density: 100 calls each; the first carries the baselines of its pass, and those with telemetry are measured twice."""
 
 SEARCHES = (density.Options(calls=100, uplink_ms=20), density.Options(calls=100, uplink_ms=100))
 
@@ -115,7 +116,7 @@ async def _conversation(directory: Path, progress: Progress) -> dict[str, Any]:
 
 
 async def _density(options: density.Options, directory: Path, progress: Progress) -> dict[str, Any]:
-    name = f"density-{options.audio_format}-{options.uplink_ms}-{options.tls:d}{options.srtp:d}"
+    name = f"density-{options.audio_format}-{options.uplink_ms}-{options.tls:d}{options.srtp:d}{options.turns:d}"
 
     async def once(where: Path) -> dict[str, Any]:
         return (await density.run(options, where, progress)).as_json()

@@ -34,7 +34,7 @@ def table(results: dict[str, Any]) -> str:
     machine, density = results["machine"], results["density"]
     most = max(row["calls"] for row in results["search"])
     lines = [
-        f"Measured {machine['date']} on {machine['processor']}, speech both ways all the time:",
+        f"Measured {machine['date']} on {machine['processor']}, speech both ways all the time (turns: in turns):",
         "",
         "| audio | CPU per call | calls on a core | memory of a worker without calls | per call |",
         "|---|---:|---:|---:|---:|",

@@ -18,7 +18,7 @@ from bench.chaos import run as chaos
 from bench.progress import Progress
 from bench.rig import RigError, rig
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 """On a busy machine the load side is late and the run refused, as it must be; that is not what is tested here."""
 
 
@@ -64,6 +64,13 @@ def test_density_encrypted_on_both_sides() -> None:
     result = density("--tls", "--srtp", "--format", "pcm16", "--uplink-ms", "40", "--baseline", "none")
     assert result["tls"] and result["srtp"] and result["format"] == "pcm16" and not result["baselines"]
     assert result["lost"] == 0
+
+
+@pytest.mark.timeout(300)
+def test_density_in_turns_with_telemetry() -> None:
+    result = density("--turns", "--telemetry", "--seconds", "8", "--baseline", "none")
+    assert result["turns"] and result["turns_taken"] >= 3
+    assert result["telemetry"]["ratio"] > 0 and result["telemetry"]["sent_bytes"] > 0
 
 
 @pytest.mark.timeout(300)
