@@ -43,6 +43,13 @@ def answer_to_reinvite(caller: RawCaller, answer: Response, address: tuple[str, 
     return response
 
 
+def hang_up(caller: RawCaller, answer: Response, address: tuple[str, int], pool: Pool) -> None:
+    """Ends the call that `answer` began, through the dispatcher at `address`."""
+    caller.bye(answer, address)
+    bye = caller.response("BYE")
+    assert bye and bye.status == 200, pool.tails()
+
+
 def test_copies_of_an_invite_at_three_of_them_are_one_call(pool: Pool) -> None:
     sessions = len(pool.sessions())
     with RawCaller(*pool.addresses[0]) as caller:
@@ -51,9 +58,7 @@ def test_copies_of_an_invite_at_three_of_them_are_one_call(pool: Pool) -> None:
         answer = answer_to(caller, pool)
         caller.ack(answer)
         assert pool.leases() == {caller.call_id}
-        caller.bye(answer)
-        bye = caller.response("BYE")
-        assert bye and bye.status == 200, pool.tails()
+        hang_up(caller, answer, pool.addresses[0], pool)
     pool.assert_settled([caller.call_id])
     assert len(pool.sessions()) - sessions == 1
 
@@ -65,9 +70,7 @@ def test_ack_reinvite_and_bye_are_carried_by_any_of_them(pool: Pool) -> None:
         answer = answer_to(caller, pool)
         caller.ack(answer, second)
         caller.ack(answer_to_reinvite(caller, answer, third, pool), second)
-        caller.bye(answer, third)
-        bye = caller.response("BYE")
-        assert bye and bye.status == 200, pool.tails()
+        hang_up(caller, answer, third, pool)
     pool.assert_settled([caller.call_id])
     assert pool.endings(caller.call_id) == [CallEnd.CALLER_HANGUP]
 
@@ -83,9 +86,7 @@ def test_a_reinvite_that_overtakes_the_ack_is_refused_and_may_be_tried_again(poo
         caller.ack_failure(pending, third)
         caller.ack(answer, second)
         caller.ack(answer_to_reinvite(caller, answer, third, pool), second)
-        caller.bye(answer, third)
-        bye = caller.response("BYE")
-        assert bye and bye.status == 200, pool.tails()
+        hang_up(caller, answer, third, pool)
     pool.assert_settled([caller.call_id])
     assert pool.endings(caller.call_id) == [CallEnd.CALLER_HANGUP]
 
