@@ -30,7 +30,9 @@ def free_udp_port(host: str, first: int, tries: int = 1) -> int:
 
 def free_udp_range(host: str, count: int) -> int:
     """Returns the first of `count` free UDP ports in a row, below those the system hands out; raises PortTaken."""
-    first_try = 16384 + os.getpid() * 2 % 12000  # two that look at once look in different places
+    # Two processes that look at once look in places that do not overlap: until calls come all their ports are free, and
+    # a worker would take RTP that is meant for the other's for its caller's.
+    first_try = 16384 + os.getpid() % max(1, 12000 // count) * count
     for first in chain(range(first_try, 32000 - count, count), range(10000, first_try, count)):
         if all(_udp_port_is_free(host, port) for port in range(first, first + count)):
             return first
